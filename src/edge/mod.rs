@@ -1,0 +1,14 @@
+//! The thin outside: rings, sockets, files, timers, options.
+//!
+//! Owns: file descriptors, buffers lent to the kernel, threads, the clock.
+//! Takes: effects of `pure`. Gives: events for `pure`.
+//! Always true: decides nothing about the protocol; an error of the log's disk is final.
+//! Not here: terms, revisions, requests.
+
+pub mod clock;
+pub mod disk;
+pub mod mesh;
+pub mod net;
+pub mod ring;
+pub mod shard;
+pub mod ops;

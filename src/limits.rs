@@ -1,0 +1,103 @@
+//! Every bound of the server: unit, reason, what happens at the bound.
+//!
+//! Relations between bounds are proven at compile time under each group.
+
+/// Requests and what they may hold.
+pub mod request {
+    /// Bytes of a marshalled log entry, `--max-request-bytes`. Beyond: `etcdserver: request is too large`.
+    pub const REQUEST_BYTES_MAX_DEFAULT: usize = 1_572_864;
+    /// Envelope that etcd adds to the former for the gRPC receive limit. Beyond: ResourceExhausted.
+    pub const ENVELOPE_BYTES: usize = 512 * 1024;
+    /// Operations of a transaction, nested ones included, `--max-txn-ops`.
+    pub const TXN_OPS_MAX_DEFAULT: usize = 128;
+    /// Nesting of protobuf messages in a decoder. Beyond: the message is refused as undecodable.
+    pub const PROTOBUF_DEPTH_MAX: usize = 300;
+    /// Lease TTL in seconds. Beyond: `etcdserver: too large lease TTL`.
+    pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;
+    /// Committed entries not yet applied. Beyond: `etcdserver: too many requests`.
+    pub const APPLY_BACKLOG_ENTRIES_MAX: u64 = 5_000;
+    /// Proposals of one shard not yet answered (its credits). Beyond: the stream is not read.
+    pub const PROPOSALS_OUTSTANDING_MAX: usize = 4_096;
+    /// Bytes of those proposals. Beyond: as above.
+    pub const PROPOSAL_BYTES_OUTSTANDING_MAX: usize = 64 << 20;
+}
+
+/// HTTP/2 and gRPC, per connection unless said otherwise.
+pub mod http2 {
+    /// Payload of a frame that we accept and send (RFC 9113 default). Beyond: FRAME_SIZE_ERROR.
+    pub const FRAME_BYTES_MAX: usize = 16_384;
+    /// Compressed header block over all CONTINUATION frames. Beyond: connection closed.
+    pub const HEADER_BLOCK_BYTES_MAX: usize = 32 * 1024;
+    /// CONTINUATION frames of a block. Beyond: connection closed.
+    pub const CONTINUATION_FRAMES_MAX: usize = 8;
+    /// Decoded header list, name + value + 32 each. Beyond: connection closed.
+    pub const HEADER_LIST_BYTES_MAX: usize = 64 * 1024;
+    /// HPACK dynamic table of the decoder.
+    pub const HPACK_TABLE_BYTES_MAX: usize = 4_096;
+    /// Live streams whatever the settings say. Beyond: REFUSED_STREAM.
+    pub const STREAMS_LIVE_MAX: usize = 65_536;
+    /// Our receive window of a stream.
+    pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+    /// Our receive window of a connection.
+    pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+    /// Control replies (PING and SETTINGS acks, RST) waiting to be sent. Beyond: connection closed.
+    pub const CONTROL_REPLIES_MAX: usize = 256;
+    /// Bytes of answers queued on a stream before its producer has to wait.
+    pub const STREAM_SEND_BYTES_MAX: usize = 1 << 20;
+    /// Bytes of answers queued on a connection before its producers have to wait.
+    pub const CONNECTION_SEND_BYTES_MAX: usize = 8 << 20;
+    /// HTTP/1 request head. Beyond: 431 and close.
+    pub const HTTP1_HEAD_BYTES_MAX: usize = 16 * 1024;
+
+    const _: () = assert!(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
+    const _: () = assert!(STREAM_SEND_BYTES_MAX <= CONNECTION_SEND_BYTES_MAX);
+}
+
+/// Slices of long work (units as in `stdx::work`).
+pub mod slice {
+    /// Apply, per turn.
+    pub const APPLY_UNITS: u32 = 1_000;
+    /// One range walk, per turn.
+    pub const RANGE_UNITS: u32 = 1_000;
+    /// Cleaning behind a compaction, per turn.
+    pub const CLEAN_UNITS: u32 = 500;
+    /// Watch delivery of a shard, per turn.
+    pub const WATCH_UNITS: u32 = 1_000;
+}
+
+/// Watches.
+pub mod watch {
+    /// Watches on one stream. Beyond: created and cancelled at once.
+    pub const WATCHES_PER_STREAM_MAX: usize = 1_000_000;
+    /// Distinct revisions that one catch-up response holds at most (as etcd).
+    pub const CATCH_UP_REVISIONS_MAX: usize = 1_000;
+    /// Bytes queued on a watch stream before its watchers turn behind.
+    pub const STREAM_QUEUE_BYTES_MAX: usize = 1 << 20;
+}
+
+/// The write-ahead log.
+pub mod log {
+    /// Alignment of a batch and of its parts on disk.
+    pub const BLOCK_BYTES: usize = 4_096;
+    /// The very first segment, small so that an empty directory starts at once.
+    pub const SEGMENT_BYTES_FIRST: u64 = 4 << 20;
+    /// Every later segment.
+    pub const SEGMENT_BYTES: u64 = 64 << 20;
+    /// Payload that one batch takes. Beyond: the rest waits for the next batch.
+    pub const BATCH_BYTES_MAX: usize = 4 << 20;
+
+    const _: () = assert!(SEGMENT_BYTES_FIRST.is_multiple_of(BLOCK_BYTES as u64));
+    const _: () = assert!(SEGMENT_BYTES.is_multiple_of(BLOCK_BYTES as u64));
+}
+
+/// Connections and buffers of one shard.
+pub mod shard {
+    /// Receive buffers lent to the kernel.
+    pub const RECEIVE_BUFFERS: u16 = 512;
+    /// Bytes of each.
+    pub const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
+    /// Pieces (iovecs) of one send.
+    pub const SEND_PIECES_MAX: usize = 64;
+    /// File descriptors kept back from clients for files and the log.
+    pub const RESERVED_DESCRIPTORS: u64 = 150;
+}

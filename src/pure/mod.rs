@@ -1,0 +1,22 @@
+//! Everything etchd decides: bytes and messages in, bytes and messages out.
+//!
+//! Owns: all state of a member and of its clients' connections.
+//! Takes: bytes, messages, times as arguments. Gives: bytes, messages, effects.
+//! Always true: no socket, file, thread, clock, entropy or random hash order below this module;
+//! no `unsafe` but in `mvcc/versions.rs`.
+//! Not here: how bytes travel (`edge`).
+#![deny(unsafe_code)]
+
+pub mod types;
+pub mod wire;
+pub mod api;
+pub mod mvcc;
+pub mod lease;
+pub mod cluster;
+pub mod apply;
+pub mod raft;
+pub mod wal;
+pub mod node;
+pub mod watch;
+pub mod session;
+pub mod front;

@@ -1,0 +1,1 @@
+//! wire/grpc: being built.

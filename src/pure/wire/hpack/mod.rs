@@ -1,0 +1,1 @@
+//! wire/hpack: being built.

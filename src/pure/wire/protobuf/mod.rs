@@ -1,0 +1,1 @@
+//! wire/protobuf: being built.

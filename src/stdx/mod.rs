@@ -1,0 +1,11 @@
+//! What `std` lacks, depending on nothing else in this crate.
+//!
+//! Owns: generic containers, the seeded generator, the types of time and work.
+//! Takes and gives: plain values.
+//! Always true: deterministic; no clock, no entropy, no I/O.
+//! Not here: anything that knows etcd.
+
+pub mod prng;
+pub mod slab;
+pub mod time;
+pub mod work;

@@ -1,0 +1,1 @@
+//! The simulated world: disk, network, clock, model, checkers. Compiled for tests only.
