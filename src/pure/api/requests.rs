@@ -1,0 +1,150 @@
+//! Typed requests of the key space, as decoded from protobuf; byte fields share the message's buffer.
+//!
+//! Enum fields keep their wire number where etcd looks at undefined numbers (compares); where etcd
+//! refuses them (sort options) they are enums only after validation.
+#![expect(missing_docs, reason = "fields are those of etcd's messages of the same name")]
+
+use bytes::Bytes;
+
+use crate::pure::types::{LeaseId, Revision};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RangeRequest {
+    pub key: Bytes,
+    pub range_end: Bytes,
+    pub limit: i64,
+    pub revision: Revision,
+    pub sort_order: i32,
+    pub sort_target: i32,
+    pub serializable: bool,
+    pub keys_only: bool,
+    pub count_only: bool,
+    pub min_mod_revision: i64,
+    pub max_mod_revision: i64,
+    pub min_create_revision: i64,
+    pub max_create_revision: i64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PutRequest {
+    pub key: Bytes,
+    pub value: Bytes,
+    pub lease: LeaseId,
+    pub prev_kv: bool,
+    pub ignore_value: bool,
+    pub ignore_lease: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeleteRangeRequest {
+    pub key: Bytes,
+    pub range_end: Bytes,
+    pub prev_kv: bool,
+}
+
+/// The operand of a compare. `None` of the message (absent union) reads as 0 or empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompareOperand {
+    None,
+    Version(i64),
+    CreateRevision(i64),
+    ModRevision(i64),
+    Value(Bytes),
+    Lease(i64),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compare {
+    /// Wire number: EQUAL 0, GREATER 1, LESS 2, NOT_EQUAL 3; others compare as true.
+    pub result: i32,
+    /// Wire number: VERSION 0, CREATE 1, MOD 2, VALUE 3, LEASE 4; others compare as "equal".
+    pub target: i32,
+    pub key: Bytes,
+    pub operand: CompareOperand,
+    pub range_end: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestOp {
+    /// A RequestOp without a variant: refused by validation (`key not found`, sic).
+    None,
+    Range(RangeRequest),
+    Put(PutRequest),
+    DeleteRange(DeleteRangeRequest),
+    Txn(TxnRequest),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TxnRequest {
+    pub compare: Vec<Compare>,
+    pub success: Vec<RequestOp>,
+    pub failure: Vec<RequestOp>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactionRequest {
+    pub revision: Revision,
+    pub physical: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseGrantRequest {
+    pub ttl: i64,
+    pub id: LeaseId,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseRevokeRequest {
+    pub id: LeaseId,
+}
+
+/// One lease of a LeaseCheckpointRequest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseCheckpoint {
+    pub id: LeaseId,
+    pub remaining_ttl: i64,
+}
+
+/// `--advertise-client-urls` and name of a member, as it publishes itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberAttributes {
+    pub member_id: u64,
+    pub name: String,
+    pub client_urls: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AlarmRequest {
+    pub action: i32,
+    pub member_id: u64,
+    pub alarm: i32,
+}
+
+/// What a log entry's `InternalRaftRequest` asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Range(RangeRequest),
+    Put(PutRequest),
+    DeleteRange(DeleteRangeRequest),
+    Txn(TxnRequest),
+    Compaction(CompactionRequest),
+    LeaseGrant(LeaseGrantRequest),
+    LeaseRevoke(LeaseRevokeRequest),
+    LeaseCheckpoint(Vec<LeaseCheckpoint>),
+    Alarm(AlarmRequest),
+    ClusterVersionSet(String),
+    ClusterMemberAttrSet(MemberAttributes),
+}
+
+/// A decoded log payload: `InternalRaftRequest` (etcd's raft_internal.proto; field numbers in
+/// schema/etcd/raft_internal.proto).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InternalRequest {
+    /// header.ID: unique per proposer, wakes the waiting client.
+    pub id: u64,
+    /// header.username; empty without auth.
+    pub username: String,
+    /// header.auth_revision.
+    pub auth_revision: u64,
+    pub operation: Operation,
+}
