@@ -1,1 +1,3 @@
-//! node: being built.
+//! node
+mod messages;
+mod view;
