@@ -1,8 +1,8 @@
 #![doc = include_str!("README.md")]
 
-pub mod limits;
-pub mod stdx;
-pub mod pure;
 pub mod edge;
+pub mod limits;
+pub mod pure;
+pub mod stdx;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -7,8 +7,9 @@
 
 pub mod clock;
 pub mod disk;
+pub mod io;
 pub mod mesh;
 pub mod net;
+pub mod ops;
 pub mod ring;
 pub mod shard;
-pub mod ops;

@@ -7,16 +7,16 @@
 //! Not here: how bytes travel (`edge`).
 #![deny(unsafe_code)]
 
-pub mod types;
-pub mod wire;
 pub mod api;
-pub mod mvcc;
-pub mod lease;
-pub mod cluster;
 pub mod apply;
-pub mod raft;
-pub mod wal;
-pub mod node;
-pub mod watch;
-pub mod session;
+pub mod cluster;
 pub mod front;
+pub mod lease;
+pub mod mvcc;
+pub mod node;
+pub mod raft;
+pub mod session;
+pub mod types;
+pub mod wal;
+pub mod watch;
+pub mod wire;

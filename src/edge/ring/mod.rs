@@ -1,1 +1,2 @@
 //! ring: being built.
+pub mod buffer;

@@ -4,7 +4,7 @@
 //! Always true: hostile bytes give errors, never panics; every buffer has a bound from `limits`.
 //! Not here: what a message means (`api`), which connection it came from (`session`).
 
-pub mod protobuf;
-pub mod hpack;
-pub mod h2;
 pub mod grpc;
+pub mod h2;
+pub mod hpack;
+pub mod protobuf;

@@ -1,0 +1,233 @@
+//! What a shard's loop asks of the outside: sockets, the log's disk, time, wakes.
+//!
+//! Owns: the trait [`Io`] and the values that cross it.
+//! Takes: commands of the loop, which are queued and submitted by the next [`Io::wait`].
+//! Gives: [`Completion`]s, in the order in which they happened for each connection and for the log.
+//! Always true: memory handed to the outside belongs to the operation until its completion; after
+//! [`Io::close`] no completion names that connection again; an error of the log's disk is final.
+//! Not here: how it is done (`edge::ring`, later epoll and the simulator), what the bytes mean.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::limits;
+use crate::stdx::slab::Key;
+use crate::stdx::time::Monotonic;
+
+pub use crate::edge::ring::buffer::{AlignedBuffer, ReceivedBytes};
+
+/// A connection of this shard. Carries a generation, so that a late one finds nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub Key);
+
+/// Something that has happened outside.
+#[derive(Debug)]
+pub enum Completion {
+    /// A client has connected; its receive is armed already.
+    Accepted {
+        /// The new connection.
+        conn: ConnId,
+        /// Position in the table of listeners.
+        listener: usize,
+    },
+    /// Bytes have come in. The buffer goes back to the ring when `bytes` is dropped: do that soon.
+    Received {
+        /// The connection they came from.
+        conn: ConnId,
+        /// The bytes, never empty.
+        bytes: ReceivedBytes,
+    },
+    /// Nothing more will be received, or a send has failed. The loop answers with [`Io::close`], at once or,
+    /// after [`CloseCause::EndOfStream`], when its last answers are sent. A failed send may follow as a second one.
+    Closed {
+        /// The connection that has ended.
+        conn: ConnId,
+        /// Why.
+        cause: CloseCause,
+    },
+    /// The whole previous send of the connection is in the socket's buffer; the next may follow.
+    Sent {
+        /// The connection that may send again.
+        conn: ConnId,
+    },
+    /// A log write is whole and durable (unless syncs are switched off).
+    LogWritten {
+        /// As given to [`Io::log_write`].
+        token: u64,
+        /// The buffer of the write, to be used again.
+        buffer: AlignedBuffer,
+    },
+    /// A log write has failed or was short. Final: nothing further may be acknowledged (spec D4).
+    LogFailed {
+        /// As given to [`Io::log_write`].
+        token: u64,
+        /// What the disk said.
+        error: io::Error,
+    },
+    /// A prepared segment exists durably, full of zeros; it may be written to.
+    SegmentReady {
+        /// As given to [`Io::log_prepare_segment`].
+        number: u64,
+    },
+    /// A segment could not be prepared; nothing of it is left. May be asked for again.
+    SegmentFailed {
+        /// As given to [`Io::log_prepare_segment`].
+        number: u64,
+        /// Why.
+        error: SegmentError,
+    },
+    /// Another thread has called [`Waker::wake`] since the last wait returned; many calls make one.
+    Woken,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub enum CloseCause {
+    /// The peer sends nothing more; it may still read.
+    EndOfStream,
+    /// Receiving has failed, mostly a reset.
+    ReceiveFailed(io::Error),
+    /// Sending has failed; how much of it went out is unknown.
+    SendFailed(io::Error),
+}
+
+/// Why a log segment could not be prepared.
+#[derive(Debug)]
+pub enum SegmentError {
+    /// The file system (or a quota) has no room: stop proposing, ask again later (hazard H30).
+    NoSpace,
+    /// Anything else.
+    Failed(io::Error),
+}
+
+/// The bytes of one send, as pieces that stay where they are.
+#[derive(Debug, Default)]
+pub struct SendPieces {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl SendPieces {
+    /// Adds a piece at the end; an empty one is left out. At most [`limits::shard::SEND_PIECES_MAX`].
+    pub fn push(&mut self, piece: Bytes) {
+        if piece.is_empty() {
+            return;
+        }
+        assert!(!self.is_full(), "a send has at most SEND_PIECES_MAX pieces");
+        self.bytes += piece.len();
+        self.pieces.push(piece);
+    }
+
+    /// True when no further piece fits.
+    pub fn is_full(&self) -> bool {
+        self.pieces.len() >= limits::shard::SEND_PIECES_MAX
+    }
+
+    /// True when there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Sum of the pieces' bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The pieces in order.
+    pub fn pieces(&self) -> &[Bytes] {
+        &self.pieces
+    }
+
+    /// Forgets all pieces, keeps the room.
+    pub fn clear(&mut self) {
+        self.pieces.clear();
+        self.bytes = 0;
+    }
+}
+
+/// What wakes a loop out of its wait, from any thread. Cheap when the loop is awake anyway.
+#[derive(Clone)]
+pub struct Waker(Arc<dyn Wake>);
+
+/// How a kind of [`Io`] is woken.
+pub trait Wake: Send + Sync {
+    /// Makes the current or else the next wait return with [`Completion::Woken`].
+    fn wake(&self);
+
+    /// For a caller with a ring of its own: the file descriptor of the sleeping target's ring, to which a message
+    /// has to be sent now. `None`: the wake is done already.
+    fn wake_by_message(&self) -> Option<i32> {
+        self.wake();
+        None
+    }
+}
+
+impl Waker {
+    /// A waker of the given kind.
+    pub fn new(wake: Arc<dyn Wake>) -> Waker {
+        Waker(wake)
+    }
+
+    /// Wakes the loop. What the caller wrote before is seen by the loop after its [`Completion::Woken`].
+    pub fn wake(&self) {
+        self.0.wake();
+    }
+
+    /// See [`Wake::wake_by_message`].
+    pub fn wake_by_message(&self) -> Option<i32> {
+        self.0.wake_by_message()
+    }
+}
+
+/// The outside of one shard's loop. One thread, one `Io`; built on the thread that uses it.
+pub trait Io {
+    /// The time at which the last [`Io::wait`] returned.
+    fn now(&self) -> Monotonic;
+
+    /// Submits all that was queued, waits until something happens (`None`: for ever; zero: looks only) and appends
+    /// what happened to `out`. May return early with nothing.
+    fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>);
+
+    /// Sends `pieces` (not empty) and leaves the argument empty, ready to be filled again. One send at a time for
+    /// each connection: the next after [`Completion::Sent`]. Ignored for a connection that is closed.
+    fn send(&mut self, conn: ConnId, pieces: &mut SendPieces);
+
+    /// Stops receiving. What was already on its way may still come, some buffers at most.
+    fn pause_receive(&mut self, conn: ConnId);
+
+    /// Receives again.
+    fn resume_receive(&mut self, conn: ConnId);
+
+    /// Gives the connection up: cancels what is under way, then closes. No completion names it from here on, and
+    /// a send under way may be cut short.
+    fn close(&mut self, conn: ConnId);
+
+    /// Connections that are open or whose close is still under way.
+    fn connections(&self) -> usize;
+
+    /// Accepts no further connections and frees the listeners' addresses.
+    fn stop_accepting(&mut self);
+
+    /// An empty buffer for [`Io::log_write`] of at least `capacity` bytes; a registered one if such is free.
+    fn log_buffer(&mut self, capacity: usize) -> AlignedBuffer;
+
+    /// Writes the buffer at `offset` of the segment, durably, in one write. Offset and length are multiples of
+    /// [`limits::log::BLOCK_BYTES`]; the segment exists. Writes may overlap only if they are handed over without
+    /// waiting; their completions come in the order of the calls.
+    fn log_write(&mut self, token: u64, segment: u64, offset: u64, buffer: AlignedBuffer);
+
+    /// Creates a segment of so many zero bytes behind the loop's back.
+    fn log_prepare_segment(&mut self, number: u64, bytes: u64);
+
+    /// Bytes of all segment files, prepared ones included.
+    fn log_bytes(&self) -> u64;
+
+    /// What other threads wake this loop with.
+    fn waker(&self) -> Waker;
+
+    /// Wakes another loop, with the next submission if both have rings.
+    fn wake(&mut self, target: &Waker);
+}
