@@ -148,3 +148,28 @@ pub struct InternalRequest {
     pub auth_revision: u64,
     pub operation: Operation,
 }
+
+impl Operation {
+    /// True if applying it takes work bounded by its own size: no interval is walked.
+    pub fn is_bounded(&self) -> bool {
+        match self {
+            Operation::DeleteRange(request) => request.range_end.is_empty(),
+            Operation::Txn(txn) => txn.is_bounded(),
+            Operation::LeaseRevoke(_) => false,
+            _ => true,
+        }
+    }
+}
+
+impl TxnRequest {
+    fn is_bounded(&self) -> bool {
+        let ops = || self.success.iter().chain(&self.failure);
+        self.compare.iter().all(|compare| compare.range_end.is_empty())
+            && ops().all(|op| match op {
+                RequestOp::None | RequestOp::Put(_) => true,
+                RequestOp::Range(request) => request.range_end.is_empty(),
+                RequestOp::DeleteRange(request) => request.range_end.is_empty(),
+                RequestOp::Txn(nested) => nested.is_bounded(),
+            })
+    }
+}

@@ -399,7 +399,7 @@ impl RevokeRun {
         loop {
             let after = self.after.as_ref();
             let next = self.lease.keys.iter_from(|key| after.is_some_and(|after| key <= after)).next();
-            let Some((key, ())) = next else { break };
+            let Some((key, _)) = next else { break };
             if work.is_spent() {
                 return Step::More;
             }

@@ -4,6 +4,8 @@
 //! Always true: a member's id and the cluster's id never change after bootstrap.
 //! Not here: Raft's view of the members, connections to them.
 
+pub mod conf_change;
+
 use sha1::{Digest, Sha1};
 
 /// One member of the cluster, as MemberList shows it.

@@ -10,7 +10,7 @@ mod deadlines;
 mod table;
 
 pub use deadlines::{Deadlines, Renewal};
-pub use table::{Lease, LeaseTable};
+pub use table::{Attached, Lease, LeaseTable};
 
 /// Smallest TTL in seconds that a lease gets: election timeout times 1.5, rounded up
 /// (etcd's lessor: `minTTL`).

@@ -17,14 +17,15 @@ pub struct Lease {
     /// Remaining TTL of the last checkpoint in seconds; 0 means none, the full TTL counts.
     pub remaining_ttl: i64,
     /// Keys attached, in key order.
-    pub keys: Map<Bytes, ()>,
+    pub keys: Map<Bytes, Attached>,
 }
 
-impl Weigh for Arc<Lease> {
-    fn weight(&self) -> u64 {
-        0
-    }
-}
+/// That a key is attached; the map's key says which.
+#[derive(Clone, Debug)]
+pub struct Attached;
+
+impl Weigh for Attached {}
+impl Weigh for Arc<Lease> {}
 
 /// All leases by id. Cloning is O(1) and gives an immutable instant.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +76,7 @@ impl LeaseTable {
     /// Attaches a key to a lease that exists.
     pub fn attach(&mut self, id: LeaseId, key: &[u8]) {
         self.change(id, |lease| {
-            lease.keys.insert(Bytes::copy_from_slice(key), ());
+            lease.keys.insert(Bytes::copy_from_slice(key), Attached);
         });
     }
 
@@ -110,7 +111,7 @@ mod tests {
         table.checkpoint(7, 12);
         table.checkpoint(8, 12);
         table.grant(-3, 5);
-        assert_eq!(before.get(7).unwrap().keys.iter().map(|(k, ())| &k[..]).collect::<Vec<_>>(), [b"a", b"b"]);
+        assert_eq!(before.get(7).unwrap().keys.iter().map(|(k, _)| &k[..]).collect::<Vec<_>>(), [b"a", b"b"]);
         assert_eq!(before.get(7).unwrap().remaining_ttl, 0);
         assert_eq!(table.get(7).unwrap().keys.len(), 1);
         assert_eq!(table.get(7).unwrap().remaining_ttl, 12);

@@ -1,0 +1,115 @@
+//! A member's beginning: its configuration, its first entries, its return from the log.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::clean::Cleaner;
+use super::{Counters, Node, Publishing};
+use crate::pure::api::requests::{MemberAttributes, Operation};
+use crate::pure::apply::Applier;
+use crate::pure::cluster::{Member, conf_change};
+use crate::pure::raft::{Entry, Raft};
+use crate::pure::types::LogIndex;
+use crate::pure::wal::Writer;
+
+/// What a member is and may do.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This member's id.
+    pub member_id: u64,
+    /// `--name`.
+    pub name: String,
+    /// `--advertise-client-urls`.
+    pub client_urls: Vec<String>,
+    /// The cluster version that a new cluster decides on, `major.minor.0`.
+    pub cluster_version: String,
+    /// `--election-timeout`.
+    pub election_timeout: Duration,
+    /// Shorter leases are raised to this.
+    pub ttl_seconds_min: i64,
+    /// Keys private hash maps; shows nowhere.
+    pub hash_seed: u64,
+}
+
+/// Ids of requests as etcd makes them: 16 bits of the member's id, 40 bits of milliseconds, an 8-bit counter
+/// that may run over into the time.
+#[derive(Clone, Debug)]
+pub struct RequestIds(u64);
+
+impl RequestIds {
+    /// Starts from the wall clock's milliseconds, so that ids of a former life are not met again.
+    pub fn new(member_id: u64, wall_clock_ms: u64) -> RequestIds {
+        RequestIds(member_id << 48 | (wall_clock_ms & 0xff_ffff_ffff) << 8)
+    }
+
+    /// The next id; never 0.
+    pub fn next_id(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(1).max(1);
+        self.0
+    }
+
+    /// A positive id for a lease whose client left the choice to the server.
+    pub fn next_lease_id(&mut self) -> i64 {
+        i64::try_from(self.next_id() & (u64::MAX >> 1)).expect("the sign bit is cleared").max(1)
+    }
+}
+
+impl Node {
+    /// Puts a member together. `raft` was made from what `log` recovered (or is new), and campaigns by itself.
+    pub fn new(config: Config, raft: Raft, log: Writer, ids: RequestIds) -> Node {
+        Node {
+            applier: Applier::new(config.hash_seed, config.ttl_seconds_min),
+            config,
+            raft,
+            log,
+            deadlines: None,
+            ids,
+            proposed: Vec::new(),
+            waiting: VecDeque::new(),
+            committed: VecDeque::new(),
+            applying: None,
+            applied: LogIndex(0),
+            own_term_applied: false,
+            publishing: Publishing::NotBegun,
+            expiring: Vec::new(),
+            cleaner: Cleaner::new(),
+            unpublished: true,
+            replies: VecDeque::new(),
+            effects: VecDeque::new(),
+            log_bytes: 0,
+            idle_since: None,
+            segment_retry: None,
+            stopping: false,
+            counters: Counters::default(),
+        }
+    }
+
+    /// What this member tells the cluster when it leads for the first time since its start, as etcd does: its
+    /// attributes, and the cluster version if none was decided.
+    pub(super) fn own_entries(&self) -> Vec<Operation> {
+        let attributes = MemberAttributes {
+            member_id: self.config.member_id,
+            name: self.config.name.clone(),
+            client_urls: self.config.client_urls.clone(),
+        };
+        let mut own = vec![Operation::ClusterMemberAttrSet(attributes)];
+        if self.applier.cluster_version().is_none() {
+            own.push(Operation::ClusterVersionSet(self.config.cluster_version.clone()));
+        }
+        own
+    }
+}
+
+/// The member that a bootstrap ConfChange adds.
+///
+/// # Panics
+/// On anything that this version can't have written: membership changes come with the cluster.
+pub(super) fn member_of_conf_change(entry: &Entry) -> Member {
+    conf_change::decode_add_member(&entry.payload).unwrap_or_else(|| {
+        panic!(
+            "log entry {} changes the members in a way that this version does not know; start the version that \
+             wrote it",
+            entry.index.0
+        )
+    })
+}
