@@ -90,6 +90,17 @@ impl<T, G> Publisher<T, G> {
         }
     }
 
+    /// The present epoch: a reader that enters from here on announces at least this.
+    pub fn epoch(&self) -> u64 {
+        self.shared.epoch.load(Ordering::Acquire)
+    }
+
+    /// True if every reader has left the epochs before `epoch`: a grace period.
+    pub fn has_passed(&self, epoch: u64) -> bool {
+        fence(Ordering::SeqCst);
+        self.shared.slots.iter().all(|slot| slot.0.load(Ordering::Acquire) >= epoch)
+    }
+
     /// Things kept for readers that have not left yet.
     pub fn retired_count(&self) -> usize {
         self.retired.len()

@@ -16,13 +16,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use outcome::{ApplyError, OpOutcome, Outcome, RangeShape, TxnOutcome};
+pub use outcome::{ApplyError, Outcome};
 pub use txn::{ReadState, TxnRun, TxnState};
 
 use crate::limits;
-use crate::pure::api::log_payload::PutView;
 use crate::pure::api::requests::{
-    CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, MemberAttributes, Operation, PutRequest,
+    CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, MemberAttributes, Operation, PutRequest, PutView,
     RangeRequest,
 };
 use crate::pure::cluster::Member;

@@ -5,10 +5,13 @@
 //! operations in order, ranges seeing the writes before them. A read-only transaction runs on a view with
 //! the same code, on the shard that was asked.
 
-use super::outcome::{ApplyError, OpOutcome, RangeShape, TxnOutcome};
+use super::outcome::ApplyError;
 use super::{Applier, DeleteRun, Deleted, key_range, plain_query, range_query, view_of};
 use crate::pure::api::requests::{
     Compare, CompareOperand, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+};
+use crate::pure::api::responses::{
+    DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader, ResponseOp, TxnResponse, Values,
 };
 use crate::pure::mvcc::{Access, KvView, RangeWalk, RecordRef};
 use crate::pure::types::Revision;
@@ -159,7 +162,7 @@ enum Todo {
 enum Pass {
     Compare { todo: Vec<Todo>, current: Option<CompareRun> },
     Check { next: usize },
-    Execute { next: usize, op: Option<OpRun>, open: Vec<TxnOutcome> },
+    Execute { next: usize, op: Option<OpRun>, open: Vec<TxnResponse> },
 }
 
 /// A transaction's compares being evaluated.
@@ -171,7 +174,7 @@ struct CompareRun {
 
 /// An operation that needs more than one slice.
 enum OpRun {
-    Range { walk: Box<RangeWalk>, shape: RangeShape, revision: Revision },
+    Range { walk: Box<RangeWalk>, values: Values, revision: Revision },
     Delete(DeleteRun),
 }
 
@@ -189,7 +192,7 @@ impl TxnRun {
     }
 
     /// Carries on for a slice. A refusal leaves the state untouched.
-    pub fn step(&mut self, state: &mut impl TxnState, work: &mut Work) -> Step<Result<TxnOutcome, ApplyError>> {
+    pub fn step(&mut self, state: &mut impl TxnState, work: &mut Work) -> Step<Result<TxnResponse, ApplyError>> {
         loop {
             if work.is_spent() {
                 return Step::More;
@@ -213,7 +216,7 @@ impl TxnRun {
                     Pass::Execute { open, .. } => {
                         let mut outcome = open.pop().expect("the outermost transaction stays open");
                         assert!(open.is_empty(), "a nested transaction was not ended");
-                        outcome.revision = state.end();
+                        outcome.header.revision = state.end();
                         return Step::Done(Ok(outcome));
                     }
                 },
@@ -365,7 +368,7 @@ fn execute_one(
     path: &mut [PathStep],
     next: &mut usize,
     op: &mut Option<OpRun>,
-    open: &mut Vec<TxnOutcome>,
+    open: &mut Vec<TxnResponse>,
     state: &mut impl TxnState,
     work: &mut Work,
 ) -> Step<()> {
@@ -384,13 +387,14 @@ fn execute_one(
     *next += 1;
     match step {
         PathStep::Begin { succeeded } => {
-            open.push(TxnOutcome { revision: 0, succeeded: *succeeded, responses: Vec::new() });
+            let header = ResponseHeader::default();
+            open.push(TxnResponse { header, succeeded: *succeeded, responses: Vec::new() });
         }
         PathStep::End => {
             // The outermost stays for the caller.
             if open.len() > 1 {
                 let nested = open.pop().expect("its Begin was executed");
-                respond(open, OpOutcome::Txn(nested));
+                respond(open, ResponseOp::Txn(nested));
             }
         }
         PathStep::Op(request) => match std::mem::replace(request, RequestOp::None) {
@@ -403,13 +407,13 @@ fn execute_one(
     Step::More
 }
 
-fn respond(open: &mut [TxnOutcome], outcome: OpOutcome) {
+fn respond(open: &mut [TxnResponse], outcome: ResponseOp) {
     open.last_mut().expect("operations run inside a transaction").responses.push(outcome);
 }
 
-fn execute_put(put: &PutRequest, state: &mut impl TxnState) -> OpOutcome {
-    let previous = state.put(put);
-    OpOutcome::Put { revision: state.working_revision(), previous }
+fn execute_put(put: &PutRequest, state: &mut impl TxnState) -> ResponseOp {
+    let prev_kv = state.put(put);
+    ResponseOp::Put(PutResponse { header: ResponseHeader::nested(state.working_revision()), prev_kv })
 }
 
 impl OpRun {
@@ -417,24 +421,30 @@ impl OpRun {
         let working = state.working_revision();
         let revision = if range.revision <= 0 { working } else { range.revision };
         let walk = Box::new(RangeWalk::new(range_query(range, revision)));
-        OpRun::Range { walk, revision: working, shape: RangeShape::of(range) }
+        OpRun::Range { walk, revision: working, values: Values::of(range.keys_only, range.sort_target) }
     }
 
-    fn step(&mut self, state: &mut impl TxnState, work: &mut Work) -> Step<OpOutcome> {
+    fn step(&mut self, state: &mut impl TxnState, work: &mut Work) -> Step<ResponseOp> {
         match self {
-            OpRun::Range { walk, shape, revision } => match walk.step(&state.view(), work) {
+            OpRun::Range { walk, values, revision } => match walk.step(&state.view(), work) {
                 Step::More => Step::More,
                 Step::Pending => Step::Pending,
-                Step::Done(result) => Step::Done(OpOutcome::Range { revision: *revision, result, shape: *shape }),
+                Step::Done(found) => Step::Done(ResponseOp::Range(RangeResponse {
+                    header: Some(ResponseHeader::nested(*revision)),
+                    records: found.records,
+                    values: *values,
+                    more: found.more,
+                    count: found.count,
+                })),
             },
             OpRun::Delete(run) => match state.step_delete(run, work) {
                 Step::More => Step::More,
                 Step::Pending => Step::Pending,
-                Step::Done(deleted) => Step::Done(OpOutcome::DeleteRange {
-                    revision: state.working_revision(),
+                Step::Done(deleted) => Step::Done(ResponseOp::DeleteRange(DeleteRangeResponse {
+                    header: ResponseHeader::nested(state.working_revision()),
                     deleted: deleted.count,
-                    previous: deleted.previous,
-                }),
+                    prev_kvs: deleted.previous,
+                })),
             },
         }
     }

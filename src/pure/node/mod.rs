@@ -22,11 +22,11 @@ use bytes::Bytes;
 
 use clean::Cleaner;
 pub use messages::{Ask, FromSequencer, Refusal, Reply, Ticket, ToSequencer};
-pub use start::{Config, RequestIds};
+pub use start::Config;
 pub use view::View;
 
 use crate::limits;
-use crate::pure::api::log_payload;
+use crate::pure::api::log_payload::{self, RequestIds};
 use crate::pure::api::requests::{InternalRequest, LeaseCheckpoint, LeaseRevokeRequest, Operation};
 use crate::pure::apply::{Applier, Outcome};
 use crate::pure::lease::{Deadlines, Renewal};
@@ -199,7 +199,7 @@ impl Node {
 
     fn propose_own(&mut self, operation: Operation, waiter: Option<Waiter>) {
         let request =
-            InternalRequest { id: self.ids.next_id(), username: String::new(), auth_revision: 0, operation };
+            InternalRequest { id: self.ids.next(), username: String::new(), auth_revision: 0, operation };
         self.proposed.push((log_payload::encode(&request), waiter));
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::clean::Cleaner;
 use super::{Counters, Node, Publishing};
+use crate::pure::api::log_payload::RequestIds;
 use crate::pure::api::requests::{MemberAttributes, Operation};
 use crate::pure::apply::Applier;
 use crate::pure::cluster::{Member, conf_change};
@@ -29,29 +30,6 @@ pub struct Config {
     pub ttl_seconds_min: i64,
     /// Keys private hash maps; shows nowhere.
     pub hash_seed: u64,
-}
-
-/// Ids of requests as etcd makes them: 16 bits of the member's id, 40 bits of milliseconds, an 8-bit counter
-/// that may run over into the time.
-#[derive(Clone, Debug)]
-pub struct RequestIds(u64);
-
-impl RequestIds {
-    /// Starts from the wall clock's milliseconds, so that ids of a former life are not met again.
-    pub fn new(member_id: u64, wall_clock_ms: u64) -> RequestIds {
-        RequestIds(member_id << 48 | (wall_clock_ms & 0xff_ffff_ffff) << 8)
-    }
-
-    /// The next id; never 0.
-    pub fn next_id(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(1).max(1);
-        self.0
-    }
-
-    /// A positive id for a lease whose client left the choice to the server.
-    pub fn next_lease_id(&mut self) -> i64 {
-        i64::try_from(self.next_id() & (u64::MAX >> 1)).expect("the sign bit is cleared").max(1)
-    }
 }
 
 impl Node {
