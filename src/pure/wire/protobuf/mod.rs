@@ -17,8 +17,9 @@ use std::fmt;
 use crate::limits::request::PROTOBUF_DEPTH_MAX;
 
 pub use write::{
-    BYTES, VARINT, bytes_field_len, int_field_len, key_len, message_field_len, put_bytes_field, put_int_field, put_key,
-    put_message_head, put_uint_field, put_varint, uint_field_len, varint_len, sign_extended,
+    BYTES, VARINT, bytes_field_len, int_field_len, key_len, message_field_len, put_bytes_field,
+    put_int_field, put_key, put_message_head, put_uint_field, put_varint, sign_extended, uint_field_len,
+    varint_len,
 };
 
 /// Why bytes are not a message.
