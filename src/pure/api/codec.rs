@@ -76,14 +76,20 @@ pub fn encode<M: Encode>(message: &M) -> Vec<u8> {
     out
 }
 
-/// A field's type. Reading ignores a value of another wire type, as if the field were unknown.
-trait Scalar {
+/// A field's type, to read. A value of another wire type is ignored, as if the field were unknown.
+trait ReadField {
     fn read(&mut self, value: Value<'_>, from: Source<'_>) -> Result<(), DecodeError>;
+}
+
+/// A field's type, to write.
+pub(super) trait WriteField {
+    /// Bytes of the field with its key; 0 if it isn't written.
     fn field_len(&self, number: u32) -> usize;
+    /// Appends the field.
     fn write(&self, number: u32, out: &mut Vec<u8>);
 }
 
-impl Scalar for Bytes {
+impl ReadField for Bytes {
     #[inline]
     fn read(&mut self, value: Value<'_>, from: Source<'_>) -> Result<(), DecodeError> {
         if let Value::Bytes(bytes) = value {
@@ -91,6 +97,9 @@ impl Scalar for Bytes {
         }
         Ok(())
     }
+}
+
+impl WriteField for Bytes {
     #[inline]
     fn field_len(&self, number: u32) -> usize {
         pb::bytes_field_len(number, Bytes::len(self))
@@ -101,13 +110,16 @@ impl Scalar for Bytes {
     }
 }
 
-impl Scalar for String {
+impl ReadField for String {
     fn read(&mut self, value: Value<'_>, _: Source<'_>) -> Result<(), DecodeError> {
         if let Value::Bytes(bytes) = value {
             *self = pb::text(bytes)?.to_owned();
         }
         Ok(())
     }
+}
+
+impl WriteField for String {
     fn field_len(&self, number: u32) -> usize {
         pb::bytes_field_len(number, String::len(self))
     }
@@ -116,13 +128,16 @@ impl Scalar for String {
     }
 }
 
-impl Scalar for Vec<String> {
+impl ReadField for Vec<String> {
     fn read(&mut self, value: Value<'_>, _: Source<'_>) -> Result<(), DecodeError> {
         if let Value::Bytes(bytes) = value {
             self.push(pb::text(bytes)?.to_owned());
         }
         Ok(())
     }
+}
+
+impl WriteField for Vec<String> {
     fn field_len(&self, number: u32) -> usize {
         self.iter().map(|text| pb::message_field_len(number, text.len())).sum()
     }
@@ -137,7 +152,7 @@ impl Scalar for Vec<String> {
 /// Integers of all widths: read by cutting off what is too wide, written sign-extended.
 macro_rules! integer_scalar {
     ($($type:ty, $from:expr, $to:expr;)*) => {$(
-        impl Scalar for $type {
+        impl ReadField for $type {
             #[inline]
             fn read(&mut self, value: Value<'_>, _: Source<'_>) -> Result<(), DecodeError> {
                 if let Value::Varint(number) = value {
@@ -145,6 +160,9 @@ macro_rules! integer_scalar {
                 }
                 Ok(())
             }
+        }
+
+        impl WriteField for $type {
             #[inline]
             fn field_len(&self, number: u32) -> usize {
                 pb::uint_field_len(number, $to(*self))
@@ -173,7 +191,7 @@ macro_rules! flat_messages {
                 let mut reader = from.reader();
                 while let Some(Field { number, value }) = reader.next()? {
                     match number {
-                        $($number => Scalar::read(&mut self.$field, value, from)?,)*
+                        $($number => ReadField::read(&mut self.$field, value, from)?,)*
                         _ => {}
                     }
                 }
@@ -182,11 +200,11 @@ macro_rules! flat_messages {
         }
         impl Encode for $type {
             fn encoded_len(&self) -> usize {
-                0 $(+ Scalar::field_len(&self.$field, $number))*
+                0 $(+ WriteField::field_len(&self.$field, $number))*
             }
             #[allow(clippy::allow_attributes, unused_variables, reason = "empty messages")]
             fn encode(&self, out: &mut Vec<u8>) {
-                $(Scalar::write(&self.$field, $number, out);)*
+                $(WriteField::write(&self.$field, $number, out);)*
             }
         }
     )*};
@@ -216,7 +234,7 @@ flat_messages! {
     EmptyRequest {}
 }
 
-impl Scalar for WatchFilters {
+impl ReadField for WatchFilters {
     fn read(&mut self, value: Value<'_>, _: Source<'_>) -> Result<(), DecodeError> {
         let mut add = |number: u64| match number as i32 {
             0 => self.no_put = true,
@@ -230,6 +248,9 @@ impl Scalar for WatchFilters {
         }
         Ok(())
     }
+}
+
+impl WriteField for WatchFilters {
     fn field_len(&self, number: u32) -> usize {
         pb::bytes_field_len(number, usize::from(self.no_put) + usize::from(self.no_delete))
     }

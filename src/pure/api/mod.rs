@@ -10,6 +10,7 @@ pub mod canonical;
 pub mod codec;
 pub mod log_payload;
 pub mod requests;
+pub mod responses;
 pub mod rpcs;
 pub mod status;
 pub mod validate;
