@@ -22,6 +22,13 @@ pub mod request {
     pub const PROPOSAL_BYTES_OUTSTANDING_MAX: usize = 64 << 20;
 }
 
+/// Responses.
+pub mod response {
+    /// Stored messages up to here are copied into a response; larger ones are sent from where they lie.
+    /// A piece of its own costs a send about as much as copying this many bytes.
+    pub const RECORD_COPIED_BYTES_MAX: usize = 4_096;
+}
+
 /// HTTP/2 and gRPC, per connection unless said otherwise.
 pub mod http2 {
     /// Payload of a frame that we accept and send (RFC 9113 default). Beyond: FRAME_SIZE_ERROR.

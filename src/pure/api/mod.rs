@@ -5,4 +5,12 @@
 //! Always true: checks come in etcd's order and answer with etcd's codes and texts.
 //! Not here: connections, storage.
 
+pub mod authorize;
+pub mod canonical;
+pub mod codec;
+pub mod log_payload;
 pub mod requests;
+pub mod responses;
+pub mod rpcs;
+pub mod status;
+pub mod validate;

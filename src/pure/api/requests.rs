@@ -43,8 +43,9 @@ pub struct DeleteRangeRequest {
 }
 
 /// The operand of a compare. `None` of the message (absent union) reads as 0 or empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CompareOperand {
+    #[default]
     None,
     Version(i64),
     CreateRevision(i64),
@@ -53,7 +54,7 @@ pub enum CompareOperand {
     Lease(i64),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compare {
     /// Wire number: EQUAL 0, GREATER 1, LESS 2, NOT_EQUAL 3; others compare as true.
     pub result: i32,
@@ -64,9 +65,10 @@ pub struct Compare {
     pub range_end: Bytes,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RequestOp {
     /// A RequestOp without a variant: refused by validation (`key not found`, sic).
+    #[default]
     None,
     Range(RangeRequest),
     Put(PutRequest),
@@ -173,3 +175,82 @@ impl TxnRequest {
             })
     }
 }
+/// A put as it lies in a message's bytes: what the hot paths decode instead of [`PutRequest`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PutView<'a> {
+    pub key: &'a [u8],
+    pub value: &'a [u8],
+    pub lease: LeaseId,
+    pub prev_kv: bool,
+    pub ignore_value: bool,
+    pub ignore_lease: bool,
+}
+
+/// A message of the client on a watch stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WatchRequest {
+    /// Nothing set, or something of a later version: ignored.
+    #[default]
+    None,
+    Create(WatchCreateRequest),
+    Cancel(WatchCancelRequest),
+    Progress,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WatchCreateRequest {
+    pub key: Bytes,
+    pub range_end: Bytes,
+    pub start_revision: Revision,
+    pub progress_notify: bool,
+    pub filters: WatchFilters,
+    pub prev_kv: bool,
+    pub watch_id: i64,
+    pub fragment: bool,
+}
+
+/// The repeated field `filters`, folded: what it may hold twice or unknown changes nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WatchFilters {
+    /// NOPUT: no put events.
+    pub no_put: bool,
+    /// NODELETE: no delete events.
+    pub no_delete: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WatchCancelRequest {
+    pub watch_id: i64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseKeepAliveRequest {
+    pub id: LeaseId,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseTimeToLiveRequest {
+    pub id: LeaseId,
+    pub keys: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemberListRequest {
+    pub linearizable: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HashKvRequest {
+    pub revision: Revision,
+}
+
+/// Of grpc.health.v1: the name of a service, "" for the whole server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealthCheckRequest {
+    pub service: String,
+}
+
+/// Any request without fields: LeaseLeases, Status, Defragment, Hash. What it holds is unknown, but must
+/// be protobuf.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EmptyRequest;
