@@ -92,7 +92,16 @@ pub mod log {
     pub const SEGMENT_BYTES: u64 = 64 << 20;
     /// Payload that one batch takes. Beyond: the rest waits for the next batch.
     pub const BATCH_BYTES_MAX: usize = 4 << 20;
+    /// Payload of one entry, an assertion: the length fields of the format have 32 bits and a batch
+    /// that holds only this entry has to fit. Requests are refused far below it.
+    pub const ENTRY_BYTES_MAX: usize = 1 << 30;
+    /// Kept back of a segment whose successor could not be made, for hard states and the leader's own
+    /// entries. Beyond: `etcdserver: no space` to proposals, writing waits for the next segment.
+    pub const ROOM_RESERVE_BYTES: u64 = 128 << 10;
 
+    const _: () = assert!(ROOM_RESERVE_BYTES < SEGMENT_BYTES_FIRST / 2);
+    const _: () = assert!((BATCH_BYTES_MAX as u64) < SEGMENT_BYTES);
+    const _: () = assert!(ENTRY_BYTES_MAX < u32::MAX as usize - BATCH_BYTES_MAX);
     const _: () = assert!(SEGMENT_BYTES_FIRST.is_multiple_of(BLOCK_BYTES as u64));
     const _: () = assert!(SEGMENT_BYTES.is_multiple_of(BLOCK_BYTES as u64));
 }

@@ -1,1 +1,3 @@
-//! raft: being built.
+//! raft: being built
+mod types;
+pub use types::{Entry, EntryKind, HardState, MemberId, Persisted, Ticket};
