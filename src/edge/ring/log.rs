@@ -85,6 +85,11 @@ impl LogWriter {
         self.bytes
     }
 
+    #[cfg(test)]
+    pub(super) fn is_registered(&self) -> bool {
+        self.registered
+    }
+
     pub(super) fn buffer(&mut self, capacity: usize) -> AlignedBuffer {
         while let Some(returned) = self.home.take() {
             self.free.push(returned);

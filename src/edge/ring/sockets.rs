@@ -159,7 +159,7 @@ impl Sockets {
         let Some(listener) = &accepting.listener else { return };
         assert!(!mem::replace(&mut accepting.armed, true), "one accept for each listener");
         let token = Token::of(Operation::Accept, index as u64);
-        queue.push_plain(Plain::Accept(listener.descriptor()), token);
+        queue.push_plain(Plain::Accept(listener.socket().as_raw_fd()), token);
     }
 
     fn admit(&mut self, socket: OwnedFd, index: usize, queue: &mut Queue, out: &mut Vec<Completion>) {
