@@ -102,6 +102,16 @@ pub mod log {
     const _: () = assert!(ROOM_RESERVE_BYTES < SEGMENT_BYTES_FIRST / 2);
     const _: () = assert!((BATCH_BYTES_MAX as u64) < SEGMENT_BYTES);
     const _: () = assert!(ENTRY_BYTES_MAX < u32::MAX as usize - BATCH_BYTES_MAX);
+    /// Buffers registered with the ring: one being written, one being filled. Beyond: unregistered ones.
+    pub const REGISTERED_BUFFERS: u16 = 2;
+    /// Bytes of each; they count against RLIMIT_MEMLOCK (8 MiB by default). A larger batch: unregistered.
+    pub const REGISTERED_BUFFER_BYTES: usize = 1 << 20;
+    /// Time for which the lock of the data directory is retried: a killed process holds it some 40 ms more.
+    pub const LOCK_RETRY_MILLISECONDS: u64 = 3_000;
+    /// Segments that the helper thread is asked to prepare at a time. Beyond: a bug, the loop asks for one.
+    pub const PREPARATIONS_MAX: usize = 8;
+
+    const _: () = assert!(REGISTERED_BUFFER_BYTES.is_multiple_of(BLOCK_BYTES));
     const _: () = assert!(SEGMENT_BYTES_FIRST.is_multiple_of(BLOCK_BYTES as u64));
     const _: () = assert!(SEGMENT_BYTES.is_multiple_of(BLOCK_BYTES as u64));
 }
@@ -112,10 +122,29 @@ pub mod shard {
     pub const RECEIVE_BUFFERS: u16 = 512;
     /// Bytes of each.
     pub const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
+    /// Operations queued for one submission. Beyond: submitted early.
+    pub const SUBMISSION_ENTRIES: u32 = 512;
+    /// Completions that the kernel queues. Beyond: kept by the kernel, slower.
+    pub const COMPLETION_ENTRIES: u32 = 4 * SUBMISSION_ENTRIES;
+    /// Completions taken in one turn of the loop. Beyond: the next turn, which does not sleep.
+    pub const COMPLETIONS_PER_TURN: usize = 1_024;
+    /// Connections waiting to be accepted (the kernel cuts it to net.core.somaxconn).
+    pub const LISTEN_BACKLOG: i32 = 4_096;
+    /// Time for which a busy address is retried: a killed process holds it some 10 ms more.
+    pub const BIND_RETRY_MILLISECONDS: u64 = 3_000;
+    /// Pause of a listener whose accept has failed for want of something, so that it doesn't spin.
+    pub const ACCEPT_PAUSE_MILLISECONDS: u64 = 10;
+    /// TCP keepalive: idle time and interval, as etcd's listeners.
+    pub const TCP_KEEPALIVE_SECONDS: i32 = 30;
     /// Pieces (iovecs) of one send.
     pub const SEND_PIECES_MAX: usize = 64;
     /// File descriptors kept back from clients for files and the log.
     pub const RESERVED_DESCRIPTORS: u64 = 150;
+
+    const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && RECEIVE_BUFFERS <= 1 << 15);
+    const _: () = assert!(RECEIVE_BUFFER_BYTES.is_multiple_of(super::log::BLOCK_BYTES));
+    const _: () =
+        assert!(COMPLETION_ENTRIES as usize > SUBMISSION_ENTRIES as usize + RECEIVE_BUFFERS as usize);
 }
 
 /// The key space.

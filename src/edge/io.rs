@@ -163,6 +163,11 @@ pub trait Wake: Send + Sync {
         self.wake();
         None
     }
+
+    /// Wakes whatever the state, for a caller whose message did not arrive.
+    fn wake_now(&self) {
+        self.wake();
+    }
 }
 
 impl Waker {
@@ -179,6 +184,11 @@ impl Waker {
     /// See [`Wake::wake_by_message`].
     pub fn wake_by_message(&self) -> Option<i32> {
         self.0.wake_by_message()
+    }
+
+    /// See [`Wake::wake_now`].
+    pub fn wake_now(&self) {
+        self.0.wake_now();
     }
 }
 

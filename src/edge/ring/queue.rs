@@ -1,0 +1,353 @@
+//! The submission and completion queues of one io_uring: set up, fill, enter, reap.
+//!
+//! Owns: the ring, completions taken out early, the count of operations under way.
+//! Takes: submissions. Gives: [`Reaped`] completions in the kernel's order.
+//! Always true: no completion is lost (NODROP is required, an overflow is asked for); `in_flight` counts the
+//! operations whose last completion was not yet given out.
+//! Not here: what a token means, who owns an operation's memory.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use io_uring::{EnterFlags, IoUring, cqueue, squeue, types};
+
+use super::system;
+use super::token::{Operation, Token};
+use crate::limits::shard::{COMPLETION_ENTRIES, SUBMISSION_ENTRIES};
+
+/// A test's hook that rewrites the result of a completion. Sends may be turned into errors only.
+pub type FaultHook = Box<dyn FnMut(Operation, i32) -> i32>;
+
+/// How long to wait in [`Queue::enter`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Not at all, but run what the kernel has deferred.
+    Look,
+    /// For one completion or so long.
+    AtMost(Duration),
+    /// For one completion.
+    Forever,
+}
+
+/// One completion.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reaped {
+    pub(super) token: Token,
+    /// Count or descriptor, or a negated error number.
+    pub(super) result: i32,
+    /// The operation goes on and will complete again.
+    pub(super) more: bool,
+    /// Number of the provided buffer that was used up.
+    pub(super) buffer: Option<u16>,
+}
+
+/// The ring.
+pub(super) struct Queue {
+    ring: IoUring,
+    backlog: VecDeque<Reaped>,
+    in_flight: usize,
+    fault: Option<FaultHook>,
+}
+
+/// Why io_uring can't be used. The text says what to do.
+#[derive(Debug)]
+pub enum SetupError {
+    /// EPERM or EACCES: switched off, or filtered in a container.
+    Forbidden(io::Error),
+    /// ENOSYS: not in the kernel, or hidden by a filter.
+    Absent,
+    /// ENOMEM: mostly the limit of locked memory.
+    Memory(io::Error),
+    /// EMFILE or ENFILE.
+    Descriptors(io::Error),
+    /// The kernel has io_uring but lacks what the server needs.
+    Lacks(&'static str),
+    /// Anything else, with the step that failed.
+    Failed(&'static str, io::Error),
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SetupError::Forbidden(error) => write!(
+                formatter,
+                "io_uring is forbidden for this process ({error}): set the sysctl kernel.io_uring_disabled to 0, \
+                 or run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and \
+                 io_uring_register (Docker: --security-opt seccomp=...)"
+            ),
+            SetupError::Absent => formatter.write_str(
+                "this kernel or sandbox has no io_uring (ENOSYS): run on Linux 6.0 or later, outside of sandboxes \
+                 that hide it",
+            ),
+            SetupError::Memory(error) => write!(
+                formatter,
+                "no memory for the io_uring queues ({error}): raise the limit of locked memory to 8 MiB or more \
+                 (ulimit -l 8192, systemd: LimitMEMLOCK=8M)"
+            ),
+            SetupError::Descriptors(error) => write!(
+                formatter,
+                "no file descriptor for io_uring ({error}): raise the limit of open files (ulimit -n, systemd: \
+                 LimitNOFILE)"
+            ),
+            SetupError::Lacks(what) => {
+                write!(formatter, "io_uring of this kernel lacks {what}: run on Linux 6.1 or later")
+            }
+            SetupError::Failed(step, error) => {
+                write!(formatter, "io_uring can't be used, as it failed to {step}: {error}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SetupError {}
+
+impl SetupError {
+    /// The reason behind a failure of io_uring_setup.
+    fn of_setup(error: io::Error) -> SetupError {
+        match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => SetupError::Forbidden(error),
+            Some(libc::ENOSYS) => SetupError::Absent,
+            Some(libc::ENOMEM) => SetupError::Memory(error),
+            Some(libc::EMFILE | libc::ENFILE) => SetupError::Descriptors(error),
+            Some(libc::EINVAL) => SetupError::Lacks("the single issuer mode"),
+            _ => SetupError::Failed("set up the queues", error),
+        }
+    }
+}
+
+impl Queue {
+    /// A ring for the calling thread.
+    pub(super) fn new() -> Result<Queue, SetupError> {
+        let ring = match build(true) {
+            // Deferred task work came with 6.1, and some sandboxes know less than their kernel.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build(false),
+            other => other,
+        };
+        let ring = ring.map_err(SetupError::of_setup)?;
+        if !ring.params().is_feature_nodrop() {
+            return Err(SetupError::Lacks("the promise to drop no completions"));
+        }
+        if !ring.params().is_feature_ext_arg() {
+            return Err(SetupError::Lacks("waits with a timeout"));
+        }
+        Ok(Queue { ring, backlog: VecDeque::new(), in_flight: 0, fault: None })
+    }
+
+    pub(super) fn set_fault(&mut self, hook: Option<FaultHook>) {
+        self.fault = hook;
+    }
+
+    /// Descriptor of the ring, for messages to it.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    /// Operations that will complete again.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// True if completions wait to be taken, as far as can be told without asking the kernel.
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.backlog.is_empty() || !self.ring.completion().is_empty()
+    }
+
+    /// Lets the ring hold a file open as long as it lives, in the kernel, beyond the death of the process.
+    pub(super) fn register_files(&self, files: &[RawFd]) -> io::Result<()> {
+        self.ring.submitter().register_files(files)
+    }
+
+    /// Registers buffers for writes.
+    ///
+    /// # Safety
+    /// The memory stays allocated until the ring is gone.
+    pub(super) unsafe fn register_buffers(&self, buffers: &[libc::iovec]) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.ring.submitter().register_buffers(buffers) }
+    }
+
+    /// Registers a provided buffer ring.
+    ///
+    /// # Safety
+    /// `address` holds `count` entries, aligned to a page, until [`Queue::unregister_buffer_ring`].
+    pub(super) unsafe fn register_buffer_ring(&self, address: u64, count: u16, group: u16) -> io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.ring.submitter().register_buf_ring_with_flags(address, count, group, 0) }
+    }
+
+    pub(super) fn unregister_buffer_ring(&self, group: u16) -> io::Result<()> {
+        self.ring.submitter().unregister_buf_ring(group)
+    }
+
+    /// Queues an operation, submitting others first if there is no room.
+    ///
+    /// # Safety
+    /// All memory that the entry points to stays allocated, and is left alone by others, until the operation's last
+    /// completion was given out by [`Queue::next`].
+    pub(super) unsafe fn push(&mut self, entry: squeue::Entry, token: Token) {
+        let entry = entry.user_data(token.to_u64());
+        // SAFETY: the caller's promise.
+        while unsafe { self.ring.submission().push(&entry) }.is_err() {
+            self.enter(Wait::Look);
+        }
+        self.in_flight += 1;
+    }
+
+    /// Queues an operation that refers to no memory.
+    pub(super) fn push_plain(&mut self, entry: Plain, token: Token) {
+        // SAFETY: a `Plain` operation has no pointers.
+        unsafe { self.push(entry.build(), token) }
+    }
+
+    /// Submits all that is queued and waits.
+    pub(super) fn enter(&mut self, wait: Wait) {
+        let result = match wait {
+            Wait::Look => {
+                let queued = self.ring.submission().len();
+                let queued = u32::try_from(queued).expect("bounded by the queue");
+                let flags = EnterFlags::GETEVENTS.bits();
+                // SAFETY: plain numbers; no argument is passed.
+                unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, flags, None) }
+            }
+            Wait::AtMost(timeout) => {
+                let timeout = types::Timespec::from(timeout);
+                let arguments = types::SubmitArgs::new().timespec(&timeout);
+                self.ring.submitter().submit_with_args(1, &arguments)
+            }
+            Wait::Forever => self.ring.submitter().submit_and_wait(1),
+        };
+        match result {
+            Ok(_) => {}
+            Err(error) => match error.raw_os_error() {
+                // Time over, or a signal: both are for the caller to find out.
+                Some(libc::ETIME | libc::EINTR) => {}
+                // Completions overflow, or the kernel is short of memory: make room, the rest goes next time.
+                Some(libc::EBUSY | libc::EAGAIN) => self.make_room(),
+                _ => panic!("io_uring_enter failed, which only a bug or a lost completion explains: {error}"),
+            },
+        }
+    }
+
+    /// The next completion, if there is one already.
+    pub(super) fn next(&mut self) -> Option<Reaped> {
+        let mut reaped = match self.backlog.pop_front() {
+            Some(reaped) => reaped,
+            None => Reaped::of(&self.ring.completion().next()?),
+        };
+        if !reaped.more && reaped.token.operation != Operation::WakeMessage {
+            self.in_flight -= 1;
+        }
+        if let Some(fault) = &mut self.fault {
+            let result = fault(reaped.token.operation, reaped.result);
+            if reaped.token.operation == Operation::Accept && reaped.result >= 0 && result != reaped.result {
+                drop(system::adopt(reaped.result));
+            }
+            reaped.result = result;
+        }
+        Some(reaped)
+    }
+
+    fn make_room(&mut self) {
+        self.backlog.extend(self.ring.completion().map(|entry| Reaped::of(&entry)));
+    }
+}
+
+impl Reaped {
+    fn of(entry: &cqueue::Entry) -> Reaped {
+        let flags = entry.flags();
+        Reaped {
+            token: Token::from_u64(entry.user_data()),
+            result: entry.result(),
+            more: cqueue::more(flags),
+            buffer: cqueue::buffer_select(flags),
+        }
+    }
+}
+
+/// Operations without pointers.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Plain {
+    /// Accept again and again.
+    Accept(RawFd),
+    /// Receive again and again into buffers of the group.
+    Receive(RawFd, u16),
+    /// Cancel the operation with this token.
+    Cancel(Token),
+    /// Cancel everything.
+    CancelAll,
+    /// Put a completion with this token into another ring.
+    Message(RawFd, Token),
+}
+
+impl Plain {
+    fn build(self) -> squeue::Entry {
+        use io_uring::opcode::{AcceptMulti, AsyncCancel2, MsgRingData, RecvMulti};
+        use types::{CancelBuilder, Fd};
+        match self {
+            Plain::Accept(socket) => AcceptMulti::new(Fd(socket)).flags(libc::SOCK_CLOEXEC).build(),
+            Plain::Receive(socket, group) => RecvMulti::new(Fd(socket), group).build(),
+            Plain::Cancel(token) => AsyncCancel2::new(CancelBuilder::user_data(token.to_u64())).build(),
+            Plain::CancelAll => AsyncCancel2::new(CancelBuilder::any()).build(),
+            Plain::Message(ring, token) => MsgRingData::new(Fd(ring), 0, token.to_u64(), None).build(),
+        }
+    }
+}
+
+fn build(deferred: bool) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder.setup_cqsize(COMPLETION_ENTRIES).setup_submit_all().setup_single_issuer().setup_coop_taskrun();
+    if deferred {
+        builder.setup_defer_taskrun();
+    }
+    builder.dontfork().build(SUBMISSION_ENTRIES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_says_what_to_do() {
+        for (number, advice) in [
+            (libc::EPERM, "kernel.io_uring_disabled"),
+            (libc::EPERM, "seccomp"),
+            (libc::ENOSYS, "Linux 6.0"),
+            (libc::ENOMEM, "ulimit -l"),
+            (libc::EMFILE, "ulimit -n"),
+            (libc::EINVAL, "Linux 6.1"),
+            (libc::EIO, "set up the queues"),
+        ] {
+            let text = SetupError::of_setup(io::Error::from_raw_os_error(number)).to_string();
+            assert!(text.contains(advice), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_reduced_mode_works_too() {
+        let ring = build(false).expect("coop task run without deferral");
+        assert!(ring.params().is_setup_single_issuer());
+    }
+
+    #[test]
+    fn more_operations_than_both_queues_hold_lose_no_completion() {
+        let mut queue = Queue::new().expect("io_uring works here");
+        let count = 3 * COMPLETION_ENTRIES;
+        for number in 0..count {
+            let token = Token::of(Operation::Cancel, u64::from(number));
+            // Cancels of nothing complete at once, so completions pile up without being taken.
+            queue.push_plain(Plain::Cancel(Token::of(Operation::Receive, 1)), token);
+        }
+        let mut seen = vec![false; count as usize];
+        while queue.in_flight() > 0 {
+            queue.enter(Wait::Look);
+            while let Some(reaped) = queue.next() {
+                let number = reaped.token.number as usize;
+                assert!(!std::mem::replace(&mut seen[number], true));
+            }
+        }
+        assert!(seen.into_iter().all(|seen| seen));
+    }
+}

@@ -1,0 +1,377 @@
+//! Listeners and connections of a ring.
+//!
+//! Owns: their sockets, what is under way on each, who waits for a receive buffer.
+//! Takes: commands and completions. Gives: submissions, [`Completion`]s.
+//! Always true: a connection is removed (and its socket closed) only when nothing is under way on it; a connection
+//! in `starved` has no receive under way.
+//! Not here: the buffers.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use super::queue::{Plain, Queue, Reaped};
+use super::receive::{GROUP, ReceivePool};
+use super::send::SendOperation;
+use super::token::{Operation, Token};
+use super::{error_of, system};
+use crate::edge::io::{CloseCause, Completion, ConnId, SendPieces};
+use crate::edge::net::{ListenAddress, Listener};
+use crate::limits::shard::ACCEPT_PAUSE_MILLISECONDS;
+use crate::stdx::slab::Slab;
+use crate::stdx::time::Monotonic;
+
+/// All sockets of a shard.
+pub(super) struct Sockets {
+    listeners: Vec<Accepting>,
+    connections: Slab<Connection>,
+    connections_max: u64,
+    /// Connections whose receive ended for want of a buffer, in the order of their turns.
+    starved: VecDeque<ConnId>,
+}
+
+/// A listener and its accept.
+struct Accepting {
+    /// `None` when it is closed.
+    listener: Option<Listener>,
+    armed: bool,
+    stopped: bool,
+    /// Armed again then.
+    paused_until: Option<Monotonic>,
+}
+
+struct Connection {
+    socket: OwnedFd,
+    receive: Receive,
+    /// The loop wants bytes.
+    wanted: bool,
+    /// A cancel of the armed receive is on its way.
+    cancelling: bool,
+    /// End of stream or error: there will never be more.
+    ended: bool,
+    send: Box<SendOperation>,
+    sending: bool,
+    /// The loop has given it up.
+    closing: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receive {
+    /// Nothing under way.
+    Idle,
+    /// A multishot receive is under way.
+    Armed,
+    /// Waits in `starved`.
+    Starved,
+}
+
+impl Sockets {
+    pub(super) fn new(listeners: Vec<Listener>, connections_max: u64, queue: &mut Queue) -> Sockets {
+        let listeners = listeners.into_iter().map(|listener| Accepting {
+            listener: Some(listener),
+            armed: false,
+            stopped: false,
+            paused_until: None,
+        });
+        let mut sockets = Sockets {
+            listeners: listeners.collect(),
+            connections: Slab::default(),
+            connections_max,
+            starved: VecDeque::new(),
+        };
+        for index in 0..sockets.listeners.len() {
+            sockets.arm_accept(index, queue);
+        }
+        sockets
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    // Accepting.
+
+    pub(super) fn accepted(
+        &mut self,
+        reaped: Reaped,
+        queue: &mut Queue,
+        now: Monotonic,
+        out: &mut Vec<Completion>,
+    ) {
+        let index = usize::try_from(reaped.token.number).expect("a position in the table");
+        if reaped.result >= 0 {
+            self.admit(system::adopt(reaped.result), index, queue, out);
+        }
+        if reaped.more {
+            return;
+        }
+        let accepting = &mut self.listeners[index];
+        accepting.armed = false;
+        if accepting.stopped {
+            accepting.listener = None;
+            return;
+        }
+        match -reaped.result {
+            // Errors of the one connection, or none.
+            ..=0 | libc::EINTR | libc::EAGAIN | libc::ECONNABORTED | libc::EPROTO => {
+                self.arm_accept(index, queue);
+            }
+            // Want of descriptors or memory. Unknown errors too: whatever it is, it must not spin.
+            _ => accepting.paused_until = Some(now + Duration::from_millis(ACCEPT_PAUSE_MILLISECONDS)),
+        }
+    }
+
+    /// Arms paused listeners whose time has come; gives the time until the next.
+    pub(super) fn resume_accepting(&mut self, queue: &mut Queue, now: Monotonic) -> Option<Duration> {
+        let mut next: Option<Duration> = None;
+        for index in 0..self.listeners.len() {
+            let Some(until) = self.listeners[index].paused_until else { continue };
+            let left = until.since(now);
+            if left.is_zero() {
+                self.listeners[index].paused_until = None;
+                self.arm_accept(index, queue);
+            } else {
+                next = Some(next.map_or(left, |next| next.min(left)));
+            }
+        }
+        next
+    }
+
+    pub(super) fn stop_accepting(&mut self, queue: &mut Queue) {
+        for (index, accepting) in self.listeners.iter_mut().enumerate() {
+            if mem::replace(&mut accepting.stopped, true) {
+                continue;
+            }
+            accepting.paused_until = None;
+            if accepting.armed {
+                let target = Token::of(Operation::Accept, index as u64);
+                queue.push_plain(Plain::Cancel(target), Token::of(Operation::Cancel, 0));
+            } else {
+                accepting.listener = None;
+            }
+        }
+    }
+
+    fn arm_accept(&mut self, index: usize, queue: &mut Queue) {
+        let accepting = &mut self.listeners[index];
+        let Some(listener) = &accepting.listener else { return };
+        assert!(!mem::replace(&mut accepting.armed, true), "one accept for each listener");
+        let token = Token::of(Operation::Accept, index as u64);
+        queue.push_plain(Plain::Accept(listener.socket().as_raw_fd()), token);
+    }
+
+    fn admit(&mut self, socket: OwnedFd, index: usize, queue: &mut Queue, out: &mut Vec<Completion>) {
+        let accepting = &self.listeners[index];
+        let is_full = self.connections.len() as u64 >= self.connections_max;
+        if is_full || accepting.stopped {
+            return;
+        }
+        let listener = accepting.listener.as_ref().expect("closed after its last completion");
+        let is_tcp = matches!(listener.address(), ListenAddress::Tcp(_));
+        let Some(socket) = without_delay(socket, is_tcp) else { return };
+        let conn = ConnId(self.connections.insert(Connection {
+            socket,
+            receive: Receive::Idle,
+            wanted: true,
+            cancelling: false,
+            ended: false,
+            send: Box::new(SendOperation::new()),
+            sending: false,
+            closing: false,
+        }));
+        out.push(Completion::Accepted { conn, listener: index });
+        self.arm_receive(conn, queue);
+    }
+
+    // Receiving.
+
+    pub(super) fn received(
+        &mut self,
+        reaped: Reaped,
+        queue: &mut Queue,
+        pool: &mut ReceivePool,
+        out: &mut Vec<Completion>,
+    ) {
+        let conn = reaped.token.connection();
+        let length = usize::try_from(reaped.result).unwrap_or(0);
+        // Taken out in any case, and back home when dropped.
+        let bytes = reaped.buffer.map(|number| pool.take(number, length));
+        let connection = self.connections.get_mut(conn.0).expect("lives until its receive has ended");
+        if !reaped.more {
+            connection.receive = Receive::Idle;
+            connection.cancelling = false;
+        }
+        if let Some(bytes) =
+            bytes.filter(|bytes| !bytes.is_empty() && !connection.closing && !connection.ended)
+        {
+            out.push(Completion::Received { conn, bytes });
+        }
+        match -reaped.result {
+            libc::ENOBUFS if !connection.closing && !reaped.more => {
+                // Data is waiting, buffers are not: it gets its turn.
+                connection.receive = Receive::Starved;
+                self.starved.push_back(conn);
+                return;
+            }
+            ..0 | libc::ECANCELED | libc::EINTR | libc::EAGAIN | libc::ENOBUFS => {}
+            0 => self.receive_ended(conn, CloseCause::EndOfStream, out),
+            _ => self.receive_ended(conn, CloseCause::ReceiveFailed(error_of(reaped.result)), out),
+        }
+        self.after_completion(conn, queue);
+    }
+
+    pub(super) fn pause_receive(&mut self, conn: ConnId, queue: &mut Queue) {
+        let Some(connection) = self.connections.get_mut(conn.0).filter(|c| !c.closing) else { return };
+        connection.wanted = false;
+        connection.cancel_receive(conn, queue);
+    }
+
+    pub(super) fn resume_receive(&mut self, conn: ConnId, queue: &mut Queue) {
+        let Some(connection) = self.connections.get_mut(conn.0).filter(|c| !c.closing) else { return };
+        connection.wanted = true;
+        if connection.receive == Receive::Idle && !connection.ended {
+            self.arm_receive(conn, queue);
+        }
+    }
+
+    /// Arms receives that ended for want of a buffer: as many as there are buffers, in turn. More would only fail
+    /// again (pitfall 4 of the measurements).
+    pub(super) fn arm_starved(&mut self, queue: &mut Queue, buffers: usize) {
+        let mut left = buffers;
+        while left > 0 {
+            let Some(conn) = self.starved.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(conn.0) else { continue };
+            if connection.receive != Receive::Starved {
+                continue;
+            }
+            connection.receive = Receive::Idle;
+            if connection.wanted {
+                self.arm_receive(conn, queue);
+                left -= 1;
+            }
+        }
+    }
+
+    fn arm_receive(&mut self, conn: ConnId, queue: &mut Queue) {
+        let connection = self.connections.get_mut(conn.0).expect("armed while it lives");
+        assert_eq!(connection.receive, Receive::Idle, "one receive at a time");
+        connection.receive = Receive::Armed;
+        let token = Token::of_connection(Operation::Receive, conn);
+        queue.push_plain(Plain::Receive(connection.socket.as_raw_fd(), GROUP), token);
+    }
+
+    fn receive_ended(&mut self, conn: ConnId, cause: CloseCause, out: &mut Vec<Completion>) {
+        let connection = self.connections.get_mut(conn.0).expect("checked by the caller");
+        let is_news = !mem::replace(&mut connection.ended, true);
+        if is_news && !connection.closing {
+            out.push(Completion::Closed { conn, cause });
+        }
+    }
+
+    // Sending.
+
+    pub(super) fn send(&mut self, conn: ConnId, pieces: &mut SendPieces, queue: &mut Queue) {
+        assert!(!pieces.is_empty(), "a send has bytes");
+        let Some(connection) = self.connections.get_mut(conn.0).filter(|c| !c.closing) else {
+            pieces.clear();
+            return;
+        };
+        assert!(!mem::replace(&mut connection.sending, true), "one send at a time");
+        connection.send.start(pieces);
+        connection.submit_send(conn, queue);
+    }
+
+    pub(super) fn sent(&mut self, reaped: Reaped, queue: &mut Queue, out: &mut Vec<Completion>) {
+        let conn = reaped.token.connection();
+        let connection = self.connections.get_mut(conn.0).expect("lives until its send has ended");
+        match usize::try_from(reaped.result) {
+            Ok(count) if count > 0 => {
+                if connection.send.advance(count) {
+                    connection.sending = false;
+                    if !connection.closing {
+                        out.push(Completion::Sent { conn });
+                    }
+                } else if !connection.closing {
+                    connection.submit_send(conn, queue);
+                    return;
+                }
+            }
+            _ if !connection.closing && matches!(-reaped.result, libc::EINTR | libc::EAGAIN) => {
+                connection.submit_send(conn, queue);
+                return;
+            }
+            _ => {
+                if !connection.closing {
+                    // Zero bytes sent of some to send would go on for ever: a failure like any other.
+                    let number = if reaped.result == 0 { -libc::EPIPE } else { reaped.result };
+                    let cause = CloseCause::SendFailed(error_of(number));
+                    out.push(Completion::Closed { conn, cause });
+                }
+            }
+        }
+        if mem::replace(&mut connection.sending, false) {
+            connection.send.abandon();
+        }
+        self.after_completion(conn, queue);
+    }
+
+    // Closing.
+
+    pub(super) fn close(&mut self, conn: ConnId, queue: &mut Queue) {
+        let Some(connection) = self.connections.get_mut(conn.0).filter(|c| !c.closing) else { return };
+        connection.closing = true;
+        connection.wanted = false;
+        connection.cancel_receive(conn, queue);
+        if connection.sending {
+            let target = Token::of_connection(Operation::Send, conn);
+            queue.push_plain(Plain::Cancel(target), Token::of(Operation::Cancel, 0));
+        }
+        self.after_completion(conn, queue);
+    }
+
+    /// Closes the socket if that is due, or arms the receive again if it ended on the way.
+    fn after_completion(&mut self, conn: ConnId, queue: &mut Queue) {
+        let Some(connection) = self.connections.get(conn.0) else { return };
+        let is_busy = connection.sending || connection.receive == Receive::Armed;
+        if connection.closing {
+            if !is_busy {
+                drop(self.connections.remove(conn.0));
+            }
+        } else if connection.receive == Receive::Idle && connection.wanted && !connection.ended {
+            self.arm_receive(conn, queue);
+        }
+    }
+
+    /// Gives up everything that the kernel may still use.
+    pub(super) fn leak(&mut self) {
+        mem::forget(mem::take(&mut self.connections));
+    }
+}
+
+impl Connection {
+    fn submit_send(&mut self, conn: ConnId, queue: &mut Queue) {
+        let entry = self.send.entry(self.socket.as_raw_fd());
+        // SAFETY: the pieces, vectors and header are in the boxed operation, which is left alone until the
+        // completion; the connection is removed only after that.
+        unsafe { queue.push(entry, Token::of_connection(Operation::Send, conn)) }
+    }
+
+    fn cancel_receive(&mut self, conn: ConnId, queue: &mut Queue) {
+        if self.receive == Receive::Armed && !mem::replace(&mut self.cancelling, true) {
+            let target = Token::of_connection(Operation::Receive, conn);
+            queue.push_plain(Plain::Cancel(target), Token::of(Operation::Cancel, 0));
+        }
+    }
+}
+
+/// Switches Nagle's delay off. `None`: the peer has gone already.
+fn without_delay(socket: OwnedFd, is_tcp: bool) -> Option<OwnedFd> {
+    if !is_tcp {
+        return Some(socket);
+    }
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true).ok()?;
+    Some(stream.into())
+}

@@ -1,0 +1,91 @@
+//! System calls that the standard library lacks, each behind a safe function.
+//!
+//! Owns: nothing.
+//! Takes: descriptors and plain values. Gives: results of the calls as [`io::Result`].
+//! Always true: no pointer outlives its call.
+//! Not here: io_uring.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Random bytes of the kernel; waits, early at boot, until there are some.
+pub(crate) fn random(bytes: &mut [u8]) {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let rest = &mut bytes[filled..];
+        // SAFETY: writes at most `rest.len()` bytes into `rest`.
+        let result = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
+        match check_size(result) {
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => panic!("no entropy from getrandom: {error}"),
+        }
+    }
+}
+
+/// A non-blocking attempt to take the exclusive `flock` of a file. False: somebody else has it.
+pub(crate) fn try_lock(file: BorrowedFd<'_>) -> io::Result<bool> {
+    // SAFETY: takes no pointers.
+    let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    match check(result) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EWOULDBLOCK) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reserves the first `bytes` bytes of a file, growing it.
+pub(crate) fn preallocate(file: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
+    let bytes = i64::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    // SAFETY: takes no pointers.
+    let result = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes) };
+    check(result).map(drop)
+}
+
+/// Sets the length of a listening socket's queue.
+pub(crate) fn listen(socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    let result = unsafe { libc::listen(socket.as_raw_fd(), backlog) };
+    check(result).map(drop)
+}
+
+/// Sets a socket option whose value is a number.
+pub(crate) fn set_socket_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
+    let length = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the kernel reads `length` bytes of `value`, which lives until the call returns.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(&value).cast(), length)
+    };
+    check(result).map(drop)
+}
+
+/// The soft limit of open file descriptors.
+pub(crate) fn descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit into `limit`.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    check(result).map(|_| limit.rlim_cur)
+}
+
+/// A new eventfd with count zero.
+pub(crate) fn event() -> io::Result<OwnedFd> {
+    // Not O_NONBLOCK: the ring would fail an armed read with EAGAIN instead of waiting.
+    // SAFETY: takes no pointers.
+    let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) })?;
+    Ok(adopt(fd))
+}
+
+/// Takes over a descriptor that the kernel has just made for us.
+pub(crate) fn adopt(fd: RawFd) -> OwnedFd {
+    assert!(fd >= 0);
+    // SAFETY: callers pass a descriptor fresh from the kernel (accept, eventfd), which nobody else owns.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+fn check(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn check_size(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
