@@ -1,0 +1,225 @@
+//! How a server's life ends, with words for the operator; and waiting for what another process still holds.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::config::ConfigError;
+use super::logging::FATAL;
+use super::signals::Signal;
+
+/// How a server that had started came to its orderly end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// By itself, for instance after it was removed from its cluster.
+    Finished,
+    /// A signal asked for it; the same signal has to end the process.
+    Signal(Signal),
+}
+
+/// Why a server did not start or could not go on. Logged once, by [`super::run`].
+#[derive(Debug)]
+pub enum StartError {
+    /// There is no data yet and [`super::config::Config::bootstrap`] has no identity for a new member.
+    Bootstrap(ConfigError),
+    /// An address belongs to another process, still after [`BUSY_PATIENCE`].
+    AddressInUse {
+        /// As in `127.0.0.1:2379`.
+        address: String,
+    },
+    /// An address cannot be bound for another reason.
+    Address {
+        /// As in `127.0.0.1:2379`.
+        address: String,
+        /// The kernel's reason.
+        error: io::Error,
+    },
+    /// The data directory belongs to another process, still after [`BUSY_PATIENCE`].
+    DataDirInUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file of the data directory cannot be used.
+    Data {
+        /// What was tried, a verb in the present: `create`, `lock`, `read`.
+        doing: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The kernel's reason.
+        error: io::Error,
+    },
+    /// The kernel does not offer io_uring to this process.
+    NoRing {
+        /// The kernel's reason.
+        error: io::Error,
+    },
+    /// Anything else, in words.
+    Other {
+        /// What happened, to what.
+        what: String,
+        /// What the operator can do.
+        advice: String,
+    },
+}
+
+impl StartError {
+    /// What the operator can do.
+    pub fn advice(&self) -> String {
+        match self {
+            StartError::Bootstrap(_) => "correct the flags named".to_owned(),
+            StartError::AddressInUse { .. } => {
+                "stop the process that listens there, or choose another address with \
+                 --listen-client-urls and --advertise-client-urls"
+                    .to_owned()
+            }
+            StartError::Address { .. } => "choose an address of this machine with --listen-client-urls and \
+                 --advertise-client-urls; ports below 1024 need a privilege"
+                .to_owned(),
+            StartError::DataDirInUse { .. } => {
+                "stop the other server, or give this one a directory of its own with --data-dir".to_owned()
+            }
+            StartError::Data { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+                "give this user the right to it, or choose another directory with --data-dir".to_owned()
+            }
+            StartError::Data { error, .. } if error.kind() == io::ErrorKind::StorageFull => {
+                "free space on that disk, or choose another directory with --data-dir".to_owned()
+            }
+            StartError::Data { .. } => {
+                "check the disk, or choose another directory with --data-dir".to_owned()
+            }
+            StartError::NoRing { error } => match error.raw_os_error() {
+                Some(libc::EPERM) => {
+                    "io_uring is forbidden here: allow its three system calls in the container's \
+                     seccomp profile, or set kernel.io_uring_disabled to 0"
+                        .to_owned()
+                }
+                Some(libc::ENOSYS) => "run a Linux kernel of 5.19 or later that has io_uring".to_owned(),
+                Some(libc::ENOMEM) => "raise the limit of locked memory (ulimit -l)".to_owned(),
+                _ => "run a Linux kernel of 5.19 or later and allow io_uring to this process".to_owned(),
+            },
+            StartError::Other { advice, .. } => advice.clone(),
+        }
+    }
+
+    /// Writes it to the log, with etcd's message for any error of a start.
+    pub(super) fn log(&self) {
+        tracing::error!(
+            target: FATAL,
+            error = %self,
+            what_to_do = %self.advice(),
+            "discovery failed"
+        );
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Bootstrap(error) => error.fmt(formatter),
+            StartError::AddressInUse { address } => {
+                write!(formatter, "listen tcp {address}: bind: address already in use")
+            }
+            StartError::Address { address, error } => {
+                write!(formatter, "listen tcp {address}: bind: {}", reason(error))
+            }
+            StartError::DataDirInUse { path } => {
+                write!(formatter, "data directory {} is locked by another process", path.display())
+            }
+            StartError::Data { doing, path, error } => {
+                write!(formatter, "cannot {doing} {}: {}", path.display(), reason(error))
+            }
+            StartError::NoRing { error } => {
+                write!(formatter, "the kernel refuses an io_uring: {}", reason(error))
+            }
+            StartError::Other { what, .. } => formatter.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Bootstrap(error) => Some(error),
+            StartError::Address { error, .. }
+            | StartError::Data { error, .. }
+            | StartError::NoRing { error } => Some(error),
+            StartError::AddressInUse { .. } | StartError::DataDirInUse { .. } | StartError::Other { .. } => {
+                None
+            }
+        }
+    }
+}
+
+/// The kernel's words without Rust's number, small as in Go's texts.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// How long an address or a directory in use is asked for again: a restart overlaps with the old process.
+pub const BUSY_PATIENCE: Duration = Duration::from_secs(3);
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Calls `attempt` until it does not fail with "in use" (`EADDRINUSE`) or "locked" (`EWOULDBLOCK`), for at
+/// most `patience`. Blocks; only for the start.
+///
+/// # Errors
+///
+/// The last error of `attempt`.
+pub fn retry_busy<T>(patience: Duration, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match attempt() {
+            Err(error) if is_busy(&error) && Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
+            result => return result,
+        }
+    }
+}
+
+/// True for the errors that [`retry_busy`] waits out.
+pub fn is_busy(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts() {
+        let busy = StartError::AddressInUse { address: "127.0.0.1:34900".to_owned() };
+        assert_eq!(busy.to_string(), "listen tcp 127.0.0.1:34900: bind: address already in use");
+        let denied = StartError::Data {
+            doing: "create",
+            path: PathBuf::from("/data"),
+            error: io::Error::from_raw_os_error(libc::EACCES),
+        };
+        assert_eq!(denied.to_string(), "cannot create /data: permission denied");
+        assert!(denied.advice().starts_with("give this user the right"));
+        let ring = StartError::NoRing { error: io::Error::from_raw_os_error(libc::EPERM) };
+        assert_eq!(ring.to_string(), "the kernel refuses an io_uring: operation not permitted");
+        assert!(ring.advice().contains("seccomp"));
+    }
+
+    #[test]
+    fn busy_is_waited_out_and_other_errors_are_not() {
+        let mut calls = 0;
+        let result = retry_busy(Duration::from_secs(5), || {
+            calls += 1;
+            if calls < 3 { Err(io::Error::from_raw_os_error(libc::EADDRINUSE)) } else { Ok(calls) }
+        });
+        assert_eq!(result.unwrap(), 3);
+        let mut calls = 0;
+        let result: io::Result<()> = retry_busy(Duration::from_secs(5), || {
+            calls += 1;
+            Err(io::Error::from_raw_os_error(libc::EACCES))
+        });
+        assert_eq!((result.unwrap_err().raw_os_error(), calls), (Some(libc::EACCES), 1));
+        let result: io::Result<()> =
+            retry_busy(Duration::ZERO, || Err(io::Error::from_raw_os_error(libc::EWOULDBLOCK)));
+        assert!(is_busy(&result.unwrap_err()));
+    }
+}
