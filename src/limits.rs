@@ -34,6 +34,8 @@ pub mod http2 {
     pub const HEADER_LIST_BYTES_MAX: usize = 64 * 1024;
     /// HPACK dynamic table of the decoder.
     pub const HPACK_TABLE_BYTES_MAX: usize = 4_096;
+    /// Changes of the table's size in one header block. Beyond: COMPRESSION_ERROR.
+    pub const HPACK_SIZE_UPDATES_MAX: usize = 2;
     /// Live streams whatever the settings say. Beyond: REFUSED_STREAM.
     pub const STREAMS_LIVE_MAX: usize = 65_536;
     /// Our receive window of a stream.
