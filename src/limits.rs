@@ -41,6 +41,8 @@ pub mod http2 {
     pub const HEADER_LIST_BYTES_MAX: usize = 64 * 1024;
     /// HPACK dynamic table of the decoder.
     pub const HPACK_TABLE_BYTES_MAX: usize = 4_096;
+    /// Changes of the table's size in one header block. Beyond: COMPRESSION_ERROR.
+    pub const HPACK_SIZE_UPDATES_MAX: usize = 2;
     /// Live streams whatever the settings say. Beyond: REFUSED_STREAM.
     pub const STREAMS_LIVE_MAX: usize = 65_536;
     /// Our receive window of a stream.
@@ -53,11 +55,49 @@ pub mod http2 {
     pub const STREAM_SEND_BYTES_MAX: usize = 1 << 20;
     /// Bytes of answers queued on a connection before its producers have to wait.
     pub const CONNECTION_SEND_BYTES_MAX: usize = 8 << 20;
+    /// Frames ready to be sent that don't wait for a window (heads, trailers, control). Beyond: connection
+    /// closed; from a quarter of it on the session asks not to be read.
+    pub const OUTPUT_BYTES_MAX: usize = 4 << 20;
+    /// Whole short answers join those frames directly. Beyond: they are queued on their streams.
+    pub const DIRECT_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+    /// Pieces of answers up to this are copied together, longer ones are sent from where they lie.
+    pub const COPIED_PIECE_BYTES_MAX: usize = 4 * 1024;
+    /// Finished streams whose late frames are still understood. Beyond: they are answered as closed streams.
+    pub const FINISHED_STREAMS_REMEMBERED: usize = 256;
+    /// Frames without effect (PING, empty DATA, WINDOW_UPDATE that frees nothing ...): burst. Useful frames earn
+    /// some back. Beyond: ENHANCE_YOUR_CALM.
+    pub const CHEAP_FRAMES_BURST: u32 = 10_000;
+    /// What comes back of those each second.
+    pub const CHEAP_FRAMES_PER_SECOND: u32 = 1_000;
+    /// SETTINGS frames: burst. Beyond: ENHANCE_YOUR_CALM.
+    pub const SETTINGS_FRAMES_BURST: u32 = 20;
+    /// What comes back of those each second.
+    pub const SETTINGS_FRAMES_PER_SECOND: u32 = 2;
+    /// Streams that the client reset, or made us reset, before their end: burst. Beyond: ENHANCE_YOUR_CALM.
+    pub const RESETS_BURST: u32 = 10_000;
+    /// What comes back of those each second.
+    pub const RESETS_PER_SECOND: u32 = 1_000;
+    /// Bytes of unfinished messages. Beyond: the stream that adds more is reset with ENHANCE_YOUR_CALM.
+    pub const UNFINISHED_MESSAGE_BYTES_MAX: usize = 64 << 20;
+    /// Text of a status, before percent-encoding. Beyond: cut.
+    pub const STATUS_TEXT_BYTES_MAX: usize = 4_096;
+    /// A value of metadata that we keep (token, version). Beyond: the header list's bound holds.
+    pub const CONTENT_SUBTYPE_BYTES_MAX: usize = 128;
+    /// Seconds from accept to the end of the preface, or of an HTTP/1 head once begun. Beyond: closed.
+    pub const HANDSHAKE_SECONDS: u64 = 10;
+    /// HTTP/1 header fields. Beyond: 431 and close.
+    pub const HTTP1_FIELDS_MAX: usize = 64;
+    /// HTTP/1 request body (a request of `REQUEST_BYTES_MAX_DEFAULT` in base64, and more). Beyond: 413 and close.
+    pub const HTTP1_BODY_BYTES_MAX: usize = 4 << 20;
     /// HTTP/1 request head. Beyond: 431 and close.
     pub const HTTP1_HEAD_BYTES_MAX: usize = 16 * 1024;
 
     const _: () = assert!(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
     const _: () = assert!(STREAM_SEND_BYTES_MAX <= CONNECTION_SEND_BYTES_MAX);
+    const _: () = assert!(DIRECT_OUTPUT_BYTES_MAX + FRAME_BYTES_MAX < OUTPUT_BYTES_MAX / 4);
+    // A status percent-encodes to three times its length and has to fit one HEADERS frame.
+    const _: () = assert!(3 * STATUS_TEXT_BYTES_MAX + 1_024 <= FRAME_BYTES_MAX);
+    const _: () = assert!(COPIED_PIECE_BYTES_MAX < FRAME_BYTES_MAX);
 }
 
 /// Slices of long work (units as in `stdx::work`).

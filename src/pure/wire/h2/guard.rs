@@ -1,0 +1,93 @@
+//! Patience with a peer: buckets for cheap frames and resets, and the rule of keepalive PINGs.
+
+use std::time::Duration;
+
+use crate::stdx::time::Monotonic;
+
+/// Tokens that come back with time and with useful work, and run out under abuse.
+#[derive(Debug)]
+pub struct Bucket {
+    tokens: u32,
+    tokens_max: u32,
+    per_second: u32,
+    refilled_at: Monotonic,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub fn new(tokens_max: u32, per_second: u32, now: Monotonic) -> Bucket {
+        Bucket { tokens: tokens_max, tokens_max, per_second, refilled_at: now }
+    }
+
+    /// Takes a token; false when there is none. Time is looked at only when the bucket is empty.
+    #[must_use]
+    pub fn take(&mut self, now: Monotonic) -> bool {
+        if self.tokens == 0 {
+            self.refill(now);
+        }
+        let taken = self.tokens > 0;
+        self.tokens = self.tokens.saturating_sub(1);
+        taken
+    }
+
+    /// Gives tokens back for useful work.
+    pub fn earn(&mut self, tokens: u32) {
+        self.tokens = self.tokens.saturating_add(tokens).min(self.tokens_max);
+    }
+
+    fn refill(&mut self, now: Monotonic) {
+        let earned = now.since(self.refilled_at).as_nanos() * u128::from(self.per_second) / 1_000_000_000;
+        if earned > 0 {
+            self.refilled_at = now;
+            self.earn(u32::try_from(earned).unwrap_or(u32::MAX));
+        }
+    }
+}
+
+/// What a client's PINGs may do.
+#[derive(Clone, Copy, Debug)]
+pub struct PingPolicy {
+    /// Shortest time between two PINGs while streams are open, `--grpc-keepalive-min-time`.
+    pub interval_min: Duration,
+    /// The same rule holds when no stream is open; else two hours.
+    pub permit_without_stream: bool,
+}
+
+/// Strikes a connection may have.
+const STRIKES_MAX: u32 = 2;
+/// grpc-go's rule for connections without streams.
+const INTERVAL_WITHOUT_STREAM: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// Counts PINGs that come too fast, as grpc-go does: what the server sent forgives all of them.
+#[derive(Debug, Default)]
+pub struct PingGuard {
+    strikes: u32,
+    last: Option<Monotonic>,
+    answered_since: bool,
+}
+
+impl PingGuard {
+    /// HEADERS or DATA went out.
+    pub fn forgive(&mut self) {
+        self.answered_since = true;
+    }
+
+    /// A PING came (not an ACK); false when it was one too many.
+    #[must_use]
+    pub fn admit(&mut self, now: Monotonic, policy: &PingPolicy, streams_open: bool) -> bool {
+        let previous = self.last.replace(now);
+        if std::mem::take(&mut self.answered_since) {
+            self.strikes = 0;
+            return true;
+        }
+        let interval = if streams_open || policy.permit_without_stream {
+            policy.interval_min
+        } else {
+            INTERVAL_WITHOUT_STREAM
+        };
+        if previous.is_some_and(|previous| previous + interval > now) {
+            self.strikes += 1;
+        }
+        self.strikes <= STRIKES_MAX
+    }
+}

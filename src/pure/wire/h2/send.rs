@@ -1,0 +1,256 @@
+//! What goes out: heads, queues of pieces, trailers, and whose turn it is.
+
+use std::borrow::Cow;
+
+use super::connection::Connection;
+use super::error::Code;
+use super::frame;
+use super::streams::{End, Finish, State, StreamId};
+use super::transmit::{Piece, Transmit};
+use crate::limits::http2::{
+    CONNECTION_SEND_BYTES_MAX, COPIED_PIECE_BYTES_MAX, DIRECT_OUTPUT_BYTES_MAX, STREAM_SEND_BYTES_MAX,
+};
+use crate::pure::wire::hpack::encoder;
+use crate::stdx::slab::Key;
+
+/// Cheap frames that a sent DATA frame pays for: clients answer data with WINDOW_UPDATE and PING.
+const CHEAP_FRAMES_EARNED: u32 = 4;
+
+impl<T: Default> Connection<T> {
+    /// Sends the head of an answer; with `end` that is all of it.
+    pub fn send_head(&mut self, key: Key, block: &[u8], end: bool) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let id = stream.id;
+        self.write_block(id, block, end);
+        if end {
+            self.finish_local(key);
+        }
+    }
+
+    /// Queues bytes of the answer.
+    pub fn send_piece(&mut self, key: Key, piece: Piece) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        assert!(matches!(stream.end, End::Unknown), "nothing follows the end");
+        if piece.is_empty() {
+            return;
+        }
+        stream.queue_bytes += piece.len();
+        self.queued_bytes += piece.len();
+        stream.queue.push_back(piece);
+        self.make_ready(key);
+    }
+
+    /// Ends the answer after what is queued; without trailers by END_STREAM on the last DATA frame.
+    pub fn send_end(&mut self, key: Key, trailers: Option<Cow<'static, [u8]>>) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.end = trailers.map_or(End::WithData, End::Trailers);
+        if stream.queue.is_empty() {
+            self.write_end(key);
+        }
+    }
+
+    /// A whole answer in one go, if it may leave at once: head, one DATA frame of `prefix` and `body`,
+    /// trailers. False when windows or the output don't allow it; then nothing was done.
+    pub fn send_whole(&mut self, key: Key, head: &[u8], prefix: &[u8], body: &[u8], trailers: &'static [u8]) -> bool {
+        let Some(stream) = self.streams.get_mut(key) else { return true };
+        let length = prefix.len() + body.len();
+        let window = stream.send_window.min(self.send_window);
+        let fits = length as i64 <= window && length <= self.peer.frame_bytes_max;
+        if !fits || !stream.queue.is_empty() || self.output.len() > DIRECT_OUTPUT_BYTES_MAX {
+            return false;
+        }
+        let id = stream.id;
+        self.send_window -= length as i64;
+        self.write_block(id, head, false);
+        frame::write_data_head(&mut self.output, id, length, false);
+        self.output.extend_from_slice(prefix);
+        self.output.extend_from_slice(body);
+        self.note_data(length);
+        self.write_block(id, trailers, true);
+        self.finish_local(key);
+        true
+    }
+
+    /// Drops what is queued on a stream: its answer will end without it.
+    pub fn drop_queue(&mut self, key: Key) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            self.queued_bytes -= stream.queue_bytes;
+            stream.queue.clear();
+            (stream.queue_bytes, stream.front_sent) = (0, 0);
+        }
+    }
+
+    /// Ends a stream with RST_STREAM; what was queued on it is dropped.
+    pub fn reset(&mut self, key: Key, code: Code) -> Option<T> {
+        let stream = self.remove(key, Finish::Early)?;
+        self.counters.resets_sent += 1;
+        frame::write_reset(&mut self.output, stream.id, code);
+        Some(stream.app)
+    }
+
+    /// Bytes that the producer of a stream may queue; 0 for a dead stream.
+    pub fn stream_room(&self, key: Key) -> usize {
+        let Some(stream) = self.streams.get(key) else { return 0 };
+        let stream_room = STREAM_SEND_BYTES_MAX.saturating_sub(stream.queue_bytes);
+        stream_room.min(CONNECTION_SEND_BYTES_MAX.saturating_sub(self.queued_bytes))
+    }
+
+    /// Asks to be told by [`Connection::poll_room`] when half of the stream's queue is free.
+    pub fn want_room(&mut self, key: Key) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.room_wanted = true;
+        }
+    }
+
+    /// The next stream that has room for a producer who wanted it.
+    pub fn poll_room(&mut self) -> Option<StreamId> {
+        self.rooms.pop_front()
+    }
+
+    /// Bytes that wait in the queues and in the output.
+    pub fn unsent_bytes(&self) -> usize {
+        self.queued_bytes + self.output.len()
+    }
+
+    /// True when `poll_transmit` would give something.
+    pub fn wants_transmit(&self) -> bool {
+        !self.output.is_empty() || self.send_window > 0 && !self.ready.is_empty()
+    }
+
+    /// Appends the next bytes to send: control replies and heads, then DATA of the ready streams, one frame
+    /// each in turn.
+    pub fn poll_transmit(&mut self, transmit: &mut Transmit) {
+        self.flush_output(transmit);
+        while transmit.has_room() && self.send_window > 0 {
+            let Some(key) = self.ready.pop_front() else { break };
+            let Some(stream) = self.streams.get_mut(key) else { continue };
+            stream.in_ready = false;
+            let window = usize::try_from(stream.send_window.min(self.send_window)).unwrap_or(0);
+            let wanted = stream.queue_bytes.min(window).min(self.peer.frame_bytes_max);
+            if wanted > 0 && !self.send_data(key, wanted, transmit) {
+                // No room for another part: its turn comes first next time.
+                self.streams.get_mut(key).expect("still alive").in_ready = true;
+                self.ready.push_front(key);
+                break;
+            }
+            self.make_ready(key);
+        }
+        // Trailers of streams that ended just now.
+        self.flush_output(transmit);
+    }
+
+    /// Puts a stream that can send into the list, once.
+    pub(super) fn make_ready(&mut self, key: Key) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if !stream.in_ready && stream.queue_bytes > 0 && stream.send_window > 0 {
+            stream.in_ready = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    fn flush_output(&mut self, transmit: &mut Transmit) {
+        if !self.output.is_empty() {
+            transmit.take_copied(&mut self.output);
+            self.control_replies = 0;
+        }
+    }
+
+    /// One DATA frame of at most `wanted` bytes; false when the transmit takes no more parts.
+    fn send_data(&mut self, key: Key, wanted: usize, transmit: &mut Transmit) -> bool {
+        // Frames that wait in the output precede the data in this order.
+        self.flush_output(transmit);
+        let stream = self.streams.get_mut(key).expect("called for a live stream");
+        // How much of it fits the parts: long pieces need one each.
+        let (mut length, mut long_pieces, mut front) = (0, 0, stream.front_sent);
+        for piece in &stream.queue {
+            let bytes = (piece.len() - front).min(wanted - length);
+            long_pieces += usize::from(bytes > COPIED_PIECE_BYTES_MAX);
+            if length == wanted || !transmit.has_parts_room(long_pieces) {
+                break;
+            }
+            length += bytes;
+            front = 0;
+        }
+        if length == 0 {
+            return false;
+        }
+        let end = length == stream.queue_bytes && matches!(stream.end, End::WithData);
+        transmit.copy(|copied| frame::write_data_head(copied, stream.id, length, end));
+        let mut left = length;
+        while left > 0 {
+            let piece = stream.queue.front().expect("the queue holds queue_bytes");
+            let start = stream.front_sent;
+            let bytes = (piece.len() - start).min(left);
+            if bytes > COPIED_PIECE_BYTES_MAX {
+                transmit.reference(piece.slice(start..start + bytes));
+            } else {
+                transmit.copy(|copied| copied.extend_from_slice(&piece.as_slice()[start..start + bytes]));
+            }
+            left -= bytes;
+            stream.front_sent += bytes;
+            if stream.front_sent == piece.len() {
+                stream.queue.pop_front();
+                stream.front_sent = 0;
+            }
+        }
+        stream.queue_bytes -= length;
+        stream.send_window -= length as i64;
+        if stream.room_wanted && stream.queue_bytes <= STREAM_SEND_BYTES_MAX / 2 {
+            stream.room_wanted = false;
+            self.rooms.push_back(StreamId(stream.id));
+        }
+        let finished = stream.queue_bytes == 0;
+        self.queued_bytes -= length;
+        self.send_window -= length as i64;
+        self.note_data(length);
+        if end {
+            self.finish_local(key);
+        } else if finished {
+            self.write_end(key);
+        }
+        true
+    }
+
+    fn note_data(&mut self, bytes: usize) {
+        self.counters.data_bytes_sent += bytes as u64;
+        self.ping_guard.forgive();
+        self.cheap_frames.earn(CHEAP_FRAMES_EARNED);
+    }
+
+    /// The end of an answer whose queue is empty.
+    fn write_end(&mut self, key: Key) {
+        let stream = self.streams.get_mut(key).expect("called for a live stream");
+        let id = stream.id;
+        match std::mem::replace(&mut stream.end, End::Unknown) {
+            End::Unknown => return,
+            End::WithData => frame::write_data_head(&mut self.output, id, 0, true),
+            End::Trailers(block) => self.write_block(id, &block, true),
+        }
+        self.finish_local(key);
+    }
+
+    /// Our side has ended. A client that still sends is told to stop (RFC 9113, section 8.1).
+    fn finish_local(&mut self, key: Key) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let finish = match stream.state {
+            State::HalfClosed => Finish::Complete,
+            State::Open => {
+                frame::write_reset(&mut self.output, stream.id, Code::NoError);
+                Finish::Early
+            }
+        };
+        let removed = self.remove(key, finish);
+        debug_assert!(removed.is_some());
+    }
+
+    fn write_block(&mut self, id: u32, block: &[u8], end: bool) {
+        self.ping_guard.forgive();
+        if std::mem::take(&mut self.peer.table_update_owed) {
+            let mut with_update = vec![encoder::TABLE_SIZE_ZERO];
+            with_update.extend_from_slice(block);
+            frame::write_headers(&mut self.output, id, &with_update, end);
+            return;
+        }
+        frame::write_headers(&mut self.output, id, block, end);
+    }
+}
