@@ -165,8 +165,8 @@ impl Store {
             let live = segment.buffer.len() as u64 - self.log.dead(segment);
             let eligible = !self.log.is_active(segment)
                 && (settled || scan.forced)
-                && (self.is_sparse(segment, scan.forced) || is_small(live));
-            let fits = run.is_empty() || retained + live <= limits::mvcc::SEGMENT_BYTES as u64;
+                && (self.is_sparse(segment, scan.forced) || live * 4 <= self.log.segment_bytes as u64);
+            let fits = run.is_empty() || retained + live <= self.log.segment_bytes as u64;
             if eligible && fits {
                 run.push((*first, segment.clone()));
                 retained += live;
@@ -233,8 +233,4 @@ impl Store {
         garbage.into_iter().for_each(|g| self.holds.discard(g));
         self.cleaner.scan = Some(rewrite.scan);
     }
-}
-
-fn is_small(live: u64) -> bool {
-    live * 4 <= limits::mvcc::SEGMENT_BYTES as u64
 }

@@ -10,7 +10,6 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use crate::limits;
 use crate::pure::types::Revision;
 use crate::stdx::append::{AppendBuf, Appender, Directory};
 use crate::stdx::cow::{Map, Weigh};
@@ -164,11 +163,14 @@ pub(super) struct Log {
     retiring: VecDeque<u32>,
     bytes_total: u64,
     bytes_dead: u64,
+    /// Size of a segment; smaller in tests.
+    pub segment_bytes: usize,
 }
 
 impl Log {
-    pub fn new() -> Log {
+    pub fn new(segment_bytes: usize) -> Log {
         Log {
+            segment_bytes,
             directory: Arc::new(Directory::default()),
             table: Table::default(),
             end: Position::default(),
@@ -194,7 +196,7 @@ impl Log {
         assert!(position > self.end, "positions ascend along the log");
         let room = self.active.as_ref().map_or(0, |active| active.appender.room());
         if room < change.bytes_max() {
-            let appender = Appender::new(change.bytes_max().max(limits::mvcc::SEGMENT_BYTES));
+            let appender = Appender::new(change.bytes_max().max(self.segment_bytes));
             let number = self.place(appender.buffer());
             self.table.insert(position, Segment { buffer: Arc::clone(appender.buffer()), number });
             self.active = Some(Active { appender, number });
@@ -265,5 +267,11 @@ impl Log {
             assert!(self.table.insert(first, segment).is_none(), "positions are disjoint");
         }
         garbage
+    }
+
+    /// Number of numbers ever given to segments.
+    #[cfg(test)]
+    pub fn numbers(&self) -> usize {
+        self.dead.len()
     }
 }

@@ -11,6 +11,7 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
+use crate::limits;
 use crate::pure::types::{LeaseId, Revision};
 use crate::stdx::cow::{Map, Weigh};
 
@@ -99,13 +100,18 @@ impl Store {
     /// An empty key space at revision 1, never compacted (-1). `hash_seed` keys the private hash map
     /// (never visible outside).
     pub fn new(hash_seed: u64) -> Store {
+        Store::with_segments(hash_seed, limits::mvcc::SEGMENT_BYTES)
+    }
+
+    /// A store whose segments have the given size.
+    pub(super) fn with_segments(hash_seed: u64, segment_bytes: usize) -> Store {
         Store {
             revision: 1,
             compact_revision: -1,
             changes: 0,
             keys: Keys::new(hash_seed),
             tree: Tree::default(),
-            log: Log::new(),
+            log: Log::new(segment_bytes),
             holds: Holds::new(),
             cleaner: Cleaner::default(),
         }

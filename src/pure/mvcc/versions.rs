@@ -405,6 +405,15 @@ impl Entry {
     }
 }
 
+#[cfg(test)]
+impl Entry {
+    /// Slots that the list takes in memory.
+    pub fn slots(&self) -> usize {
+        let chunks = std::iter::successors(Some(self.head()), |chunk| chunk.older());
+        chunks.map(|chunk| usize::from(chunk.header.capacity)).sum()
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         drop(Chain(*self.head.get_mut()));
