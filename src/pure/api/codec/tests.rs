@@ -302,7 +302,7 @@ impl Generator {
     }
 
     fn txn(&mut self, depth: u32) -> TxnRequest {
-        let mut ops = |generator: &mut Generator| {
+        let ops = |generator: &mut Generator| {
             (0..generator.0.below(3))
                 .map(|_| match generator.0.below(if depth == 0 { 4 } else { 6 }) {
                     0 => RequestOp::None,
