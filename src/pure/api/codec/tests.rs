@@ -348,7 +348,7 @@ impl Generator {
 #[test]
 fn what_is_written_is_read_back() {
     let mut generator = Generator(Prng::new(21));
-    for _ in 0..3_000 {
+    for _ in 0..2_000 {
         let operation = generator.operation();
         let request = InternalRequest {
             // 0 would read as "no id" only for the header: it is written as an empty one.
@@ -381,7 +381,7 @@ fn what_is_written_is_read_back() {
 fn damaged_messages_never_panic() {
     let mut generator = Generator(Prng::new(22));
     let mut canonical_ones = 0;
-    for round in 0..30_000 {
+    for round in 0..6_000 {
         let mut bytes = if round % 3 == 0 { encode(&generator.put()) } else { encode(&generator.txn(3)) };
         for _ in 0..generator.0.below(4) {
             if bytes.is_empty() {
@@ -409,5 +409,5 @@ fn damaged_messages_never_panic() {
         drop(log_payload::decode(&message));
         assert!(log_payload::decode_put(&message).is_none_or(|_| log_payload::decode(&message).is_ok()));
     }
-    assert!(canonical_ones > 1_000, "both are tried: {canonical_ones}");
+    assert!(canonical_ones > 500, "both are tried: {canonical_ones}");
 }
