@@ -689,3 +689,6 @@ impl Encode for LeaseCheckpointsRef<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -380,7 +380,7 @@ pub struct RequestIds {
 impl RequestIds {
     /// Ids of `member_id`, started at `unix_ms`.
     pub fn new(member_id: u64, unix_ms: u64) -> RequestIds {
-        RequestIds { prefix: member_id << 48, suffix: unix_ms << 8 & SUFFIX_MASK }
+        RequestIds { prefix: member_id << 48, suffix: unix_ms << 8 }
     }
 
     /// The next id; never 0 for long.

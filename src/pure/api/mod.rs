@@ -12,5 +12,7 @@ pub mod log_payload;
 pub mod requests;
 pub mod responses;
 pub mod rpcs;
+#[cfg(test)]
+mod schema;
 pub mod status;
 pub mod validate;

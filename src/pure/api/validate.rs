@@ -98,13 +98,23 @@ fn check_structure(txn: &TxnRequest, budget: usize) -> Result<(), Status> {
     if txn.compare.iter().any(|compare| compare.key.is_empty()) {
         return Err(status::EMPTY_KEY);
     }
-    txn.success.iter().chain(&txn.failure).try_for_each(|op| match op {
+    for op in txn.success.iter().chain(&txn.failure) {
+        match op {
+            RequestOp::Txn(txn) => check_structure(txn, rest)?,
+            leaf => check_leaf(leaf)?,
+        }
+    }
+    Ok(())
+}
+
+fn check_leaf(op: &RequestOp) -> Result<(), Status> {
+    match op {
         RequestOp::Range(range) => validate_range(range),
         RequestOp::Put(put) => validate_put(&PutView::from(put)),
         RequestOp::DeleteRange(delete) => validate_delete_range(delete),
-        RequestOp::Txn(txn) => check_structure(txn, rest),
+        RequestOp::Txn(_) => Ok(()),
         RequestOp::None => Err(status::KEY_NOT_FOUND),
-    })
+    }
 }
 
 /// True if the transaction changes nothing whatever its compares say, so that it need not go through the

@@ -84,9 +84,14 @@ fn hot_put_equals_the_general_way() {
     assert_eq!(view.to_request(&payload), request);
     assert_eq!(decode(&payload), Ok(entry(header.id, Operation::Put(request))));
     // Anything else is left to the general way.
-    for other in
-        ["3a020803a206020807", "220a0a03666f6f1203626172", "22000801a206020807", "2200a2060408071001", ""]
-    {
+    for other in [
+        "3a020803a206020807",
+        "220a0a03666f6f1203626172",
+        "22000801a206020807",
+        "2200a2060208073a00",
+        "2200a2060408071001",
+        "",
+    ] {
         assert_eq!(decode_put(&hex(other)), None, "{other}");
     }
 }
@@ -197,7 +202,9 @@ fn payloads_merge_as_in_go() {
 /// A request that was accepted can always be read back, however deep it is.
 #[test]
 fn the_deepest_request_survives_the_log() {
-    let mut txn = TxnRequest::default();
+    // A compare in the innermost one takes the last level that there is.
+    let compare = vec![Compare { key: "k".into(), ..Default::default() }];
+    let mut txn = TxnRequest { compare, ..Default::default() };
     while let Ok(deeper) = {
         let deeper = TxnRequest { success: vec![RequestOp::Txn(txn.clone())], ..Default::default() };
         codec::decode::<TxnRequest>(&codec::encode(&deeper).into())

@@ -41,37 +41,19 @@ fn clash_in_pairs(ops: &[RequestOp]) -> bool {
     })
 }
 
-/// What a branch touches; `None` if it clashes with itself. Depth as that of `check_structure`.
+/// What a branch touches; `None` if it clashes with itself. As deep as `check_structure`; all but the
+/// recursion is in functions of their own to keep its frames small.
 fn touched(ops: &[RequestOp]) -> Option<Touched<'_>> {
     let mut all = Touched::default();
-    for op in ops {
-        if let RequestOp::DeleteRange(delete) = op {
-            let (start, end) = interval(delete);
-            all.deletes.insert(start, end);
-        }
-    }
+    all.add_deletes(ops);
     for op in ops {
         if let RequestOp::Txn(txn) = op {
             let success = touched(&txn.success)?;
             let failure = touched(&txn.failure)?;
-            for branch in [&success, &failure] {
-                if !disjoint(&all.puts, &branch.puts) || all.deletes.cover_any(&branch.puts) {
-                    return None;
-                }
-            }
-            for branch in [success, failure] {
-                all.puts = union(all.puts, branch.puts);
-                all.deletes = all.deletes.union(branch.deletes);
-            }
+            all.add_nested(success, failure)?;
         }
     }
-    for op in ops {
-        if let RequestOp::Put(put) = op
-            && (all.deletes.cover(&put.key) || !all.puts.insert(&put.key))
-        {
-            return None;
-        }
-    }
+    all.add_puts(ops)?;
     Some(all)
 }
 
@@ -79,6 +61,44 @@ fn touched(ops: &[RequestOp]) -> Option<Touched<'_>> {
 struct Touched<'a> {
     puts: BTreeSet<&'a [u8]>,
     deletes: Intervals<'a>,
+}
+
+impl<'a> Touched<'a> {
+    fn add_deletes(&mut self, ops: &'a [RequestOp]) {
+        for op in ops {
+            if let RequestOp::DeleteRange(delete) = op {
+                let (start, end) = interval(delete);
+                self.deletes.insert(start, end);
+            }
+        }
+    }
+
+    /// `None`: a put of one of the branches clashes with what is here. The branches never clash with each
+    /// other, since only one of them runs.
+    fn add_nested(&mut self, success: Touched<'a>, failure: Touched<'a>) -> Option<()> {
+        for branch in [&success, &failure] {
+            if !disjoint(&self.puts, &branch.puts) || self.deletes.cover_any(&branch.puts) {
+                return None;
+            }
+        }
+        for branch in [success, failure] {
+            self.puts = union(std::mem::take(&mut self.puts), branch.puts);
+            self.deletes = std::mem::take(&mut self.deletes).union(branch.deletes);
+        }
+        Some(())
+    }
+
+    /// `None`: a put clashes with what is here.
+    fn add_puts(&mut self, ops: &'a [RequestOp]) -> Option<()> {
+        for op in ops {
+            if let RequestOp::Put(put) = op
+                && (self.deletes.cover(&put.key) || !self.puts.insert(&put.key))
+            {
+                return None;
+            }
+        }
+        Some(())
+    }
 }
 
 /// An exclusive end: a key, or (`true`) the string right behind a key. Order: `(k, false) < (k, true)` and

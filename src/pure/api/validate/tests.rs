@@ -169,8 +169,11 @@ fn overlaps() {
     assert_eq!(result(&txn(vec![put("a")], vec![put("a"), del("b", "")])), Ok(()), "success and failure");
 }
 
+/// Starts and ends.
+type Deletes = Vec<(String, String)>;
+
 /// Etcd's rule, written down as it stands there: sets copied upwards, every pair compared.
-fn etcds_rule(ops: &[RequestOp]) -> Option<(BTreeSet<String>, Vec<(String, String)>)> {
+fn etcds_rule(ops: &[RequestOp]) -> Option<(BTreeSet<String>, Deletes)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
     let hit = |dels: &[(String, String)], key: &String| dels.iter().any(|(s, e)| s <= key && key < e);
     let mut dels = Vec::new();
@@ -234,14 +237,14 @@ fn random_transactions_clash_as_in_etcd() {
     }
     let mut prng = Prng::new(11);
     let mut seen = [0, 0];
-    for round in 0..20_000 {
+    for round in 0..6_000 {
         let branch = ops(&mut prng, round % 4);
         let fine = etcds_rule(&branch).is_some();
         seen[usize::from(fine)] += 1;
         let expected = if fine { Ok(()) } else { Err(status::DUPLICATE_KEY) };
         assert_eq!(overlap::check(&branch), expected, "{branch:?}");
     }
-    assert!(seen[0] > 2_000 && seen[1] > 2_000, "both outcomes are tried: {seen:?}");
+    assert!(seen[0] > 600 && seen[1] > 600, "both outcomes are tried: {seen:?}");
 }
 
 #[test]
