@@ -1,0 +1,1 @@
+//! gRPC, case by case.
