@@ -180,6 +180,11 @@ impl Rpc {
         self.connection.streams_live()
     }
 
+    #[cfg(test)]
+    pub(super) fn deadlines_len(&self) -> usize {
+        self.deadlines.len()
+    }
+
     pub(super) fn counters(&self) -> Counters {
         self.connection.counters
     }
