@@ -81,10 +81,12 @@ pub mod http2 {
     pub const UNFINISHED_MESSAGE_BYTES_MAX: usize = 64 << 20;
     /// Text of a status, before percent-encoding. Beyond: cut.
     pub const STATUS_TEXT_BYTES_MAX: usize = 4_096;
-    /// A value of metadata that we keep (token, version). Beyond: the header list's bound holds.
+    /// What follows `application/grpc+` in content-type, to be echoed. Beyond: 415.
     pub const CONTENT_SUBTYPE_BYTES_MAX: usize = 128;
     /// Seconds from accept to the end of the preface, or of an HTTP/1 head once begun. Beyond: closed.
     pub const HANDSHAKE_SECONDS: u64 = 10;
+    /// Seconds that an HTTP/1 client may be silent between requests or within a body. Beyond: closed.
+    pub const HTTP1_IDLE_SECONDS: u64 = 300;
     /// HTTP/1 header fields. Beyond: 431 and close.
     pub const HTTP1_FIELDS_MAX: usize = 64;
     /// HTTP/1 request body (a request of `REQUEST_BYTES_MAX_DEFAULT` in base64, and more). Beyond: 413 and close.

@@ -47,6 +47,9 @@ pub(super) struct Malformed;
 
 impl<'a, S: FieldSink> Judge<'a, S> {
     pub(super) fn new(sink: &'a mut S, part: Part) -> Judge<'a, S> {
+        if part == Part::Head {
+            sink.begin();
+        }
         Judge { sink, part, seen: 0, regular_seen: false, malformed: false, content_length: None }
     }
 
@@ -82,6 +85,10 @@ impl<S: FieldSink> FieldSink for Judge<'_, S> {
         let app = self.sink.classify(name, value);
         debug_assert!(app <= APP_TAG_MAX);
         u32::from(judge(name, value)) << 24 | app & APP_TAG_MAX
+    }
+
+    fn begin(&mut self) {
+        unreachable!("the judge begins with `new`")
     }
 
     fn field(&mut self, tag: u32, name: &[u8], value: &[u8]) {

@@ -19,4 +19,6 @@ mod settings;
 pub mod streams;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod testkit;
 pub mod transmit;

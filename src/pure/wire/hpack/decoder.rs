@@ -17,6 +17,9 @@ pub trait FieldSink {
     /// keeps the number with a table entry and hands it back each time that the entry is used.
     fn classify(&self, name: &[u8], value: &[u8]) -> u32;
 
+    /// A request's head begins: forget the last one, which may have been refused half-way.
+    fn begin(&mut self);
+
     /// The next field of the block, with what `classify` said of it.
     fn field(&mut self, tag: u32, name: &[u8], value: &[u8]);
 }

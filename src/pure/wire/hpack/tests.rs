@@ -13,6 +13,8 @@ impl FieldSink for Listed {
         (name.len() * 1000 + value.len()) as u32
     }
 
+    fn begin(&mut self) {}
+
     fn field(&mut self, tag: u32, name: &[u8], value: &[u8]) {
         assert_eq!(tag, self.classify(name, value), "the tag belongs to the field");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
