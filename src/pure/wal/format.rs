@@ -74,10 +74,10 @@ fn length_u32(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("lengths in the log have 32 bits")
 }
 
-/// True when every byte is 0. Eight at a time, since recovery looks at all padding.
+/// True when every byte is 0. By whole blocks, since recovery looks at all padding.
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
-    let (head, words, tail) = (bytes.chunks_exact(8), 0u64, bytes.chunks_exact(8).remainder());
-    head.fold(words, |all, word| all | u64_at(word, 0)) == 0 && tail.iter().all(|byte| *byte == 0)
+    const ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+    bytes.chunks(BLOCK_BYTES).all(|chunk| *chunk == ZEROS[..chunk.len()])
 }
 
 /// The header of a segment. That it can be read is a claim of its own: all below `durable_to` was

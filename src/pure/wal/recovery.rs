@@ -418,9 +418,9 @@ impl Recovery {
         self.segment_first_lsn = header.first_lsn;
         while self.lsn < end {
             match self.read_batch(header, end, image, offset) {
-                Ok(batch) => {
-                    self.accept(header.number, offset, batch)?;
-                    offset += u64::from(self.tail.back().expect("it was just pushed").header.bytes);
+                Ok((batch, frames)) => {
+                    self.accept(&batch, &frames, image, offset)?;
+                    offset += u64::from(batch.bytes);
                     self.trim_tail();
                 }
                 Err(stop) => {
@@ -434,14 +434,15 @@ impl Recovery {
         Ok(offset)
     }
 
-    /// The valid batch at the walk's position, or why there is none. Changes nothing.
-    fn read_batch(
+    /// The valid batch at the walk's position with all its frames and their payloads' offsets, or
+    /// why there is none. Changes nothing.
+    fn read_batch<'a>(
         &self,
         header: &SegmentHeader,
         end: Lsn,
-        image: &Bytes,
+        image: &'a [u8],
         offset: u64,
-    ) -> Result<TailBatch, Stop> {
+    ) -> Result<(BatchHeader, Vec<(Frame<'a>, usize)>), Stop> {
         let stop = |at: u64, damage, clean| Stop { segment: header.number, offset: at, damage, clean };
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let rest = image.get(start..).unwrap_or(&[]);
@@ -458,26 +459,31 @@ impl Recovery {
         let Some(bytes) = rest.get(..batch.bytes as usize) else {
             return Err(stop(offset, Damage::Frame, false));
         };
-        decode_frames(&batch, bytes, |_, _| ())
+        let mut frames = Vec::new();
+        decode_frames(&batch, bytes, |frame, at| frames.push((frame, start + at)))
             .map_err(|broken| stop(offset + broken.0, Damage::Frame, false))?;
-        Ok(TailBatch { header: batch, bytes: image.slice(start..start + batch.bytes as usize) })
+        Ok((batch, frames))
     }
 
     /// Takes a valid batch into the state.
-    fn accept(&mut self, segment: u64, offset: u64, batch: TailBatch) -> Result<(), Refused> {
-        let mut sound = true;
-        let state = &mut self.state;
-        decode_frames(&batch.header, &batch.bytes, |frame, at| {
-            sound = sound && state.accept(&frame, || batch.bytes.slice(at..at + frame.payload.len()));
-        })
-        .expect("the batch was found valid");
-        if !sound {
-            return Err(self.corrupt(segment, offset, Damage::Content));
+    fn accept(
+        &mut self,
+        batch: &BatchHeader,
+        frames: &[(Frame<'_>, usize)],
+        image: &Bytes,
+        offset: u64,
+    ) -> Result<(), Refused> {
+        for (frame, at) in frames {
+            if !self.state.accept(frame, || image.slice(*at..at + frame.payload.len())) {
+                return Err(self.corrupt(batch.segment, offset, Damage::Content));
+            }
         }
-        self.durable_to = self.durable_to.max(batch.header.durable_to);
-        self.lsn = self.lsn.plus(u64::from(batch.header.bytes));
+        self.durable_to = self.durable_to.max(batch.durable_to);
+        self.lsn = self.lsn.plus(u64::from(batch.bytes));
         self.batch_number += 1;
-        self.tail.push_back(batch);
+        let start = usize::try_from(offset).expect("the batch was read there");
+        let bytes = image.slice(start..start + batch.bytes as usize);
+        self.tail.push_back(TailBatch { header: *batch, bytes });
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use super::format::*;
 use super::*;
 use crate::pure::raft::{Entry, EntryKind, MemberId, Persisted, Ticket};
 use crate::stdx::prng::Prng;
-use crate::testing::disk::{DiskError, Faults, SimDisk, Survival, VolatileSector};
+use crate::testing::disk::{DiskError, Faults, SECTOR_BYTES, SimDisk, Survival, VolatileSector};
 
 const SALT: u64 = 0x5A17_5A17_5A17_5A17;
 const IDENTITY: Identity = Identity { cluster_id: 0xC1, member_id: 0x3E };
@@ -41,26 +41,68 @@ fn file_number(name: &str) -> u64 {
     u64::from_str_radix(name.strip_suffix(".wal").expect("a segment's name"), 16).expect("a number")
 }
 
-/// Reads the directory the way the edge will.
-fn recover(config: Config, disk: &SimDisk, drain: bool) -> Result<(Outcome, Vec<Entry>), Refused> {
-    let read = |number: u64| disk.read(&file_name(number)).expect("it was listed");
-    let blocks = disk
-        .names()
-        .map(file_number)
-        .map(|number| {
-            let bytes = read(number);
-            SegmentBlock { number, bytes: bytes[..bytes.len().min(SEGMENT_HEADER_BYTES)].to_vec() }
-        })
-        .collect();
-    let mut recovery = Recovery::new(config, RecoveryStart::WHOLE, blocks)?;
+/// Segments of a directory, by number.
+type Images = Vec<(u64, Bytes)>;
+
+fn images(disk: &SimDisk) -> Images {
+    let read = |name| Bytes::copy_from_slice(disk.read(name).expect("it was listed"));
+    disk.names().map(|name| (file_number(name), read(name))).collect()
+}
+
+/// Reads a directory the way the edge will.
+fn recover(config: Config, images: &Images, drain: bool) -> Result<(Outcome, Vec<Entry>), Refused> {
+    let block = |bytes: &Bytes| bytes[..bytes.len().min(SEGMENT_HEADER_BYTES)].to_vec();
+    let blocks = images.iter().map(|(number, image)| SegmentBlock { number: *number, bytes: block(image) });
+    let mut recovery = Recovery::new(config, RecoveryStart::WHOLE, blocks.collect())?;
     let mut committed = Vec::new();
     while let Some(number) = recovery.poll_segment() {
-        recovery.handle_segment(number, Bytes::copy_from_slice(read(number)))?;
+        let found = images.iter().find(|(n, _)| *n == number).expect("it was listed");
+        recovery.handle_segment(number, found.1.clone())?;
         if drain {
             recovery.drain_committed(|entry| committed.push(entry));
         }
     }
     Ok((recovery.finish()?, committed))
+}
+
+/// All cuts of the power that are possible at one moment, made cheap: three images of each file.
+struct Cuts {
+    volatile: Vec<VolatileSector>,
+    outcomes: [Images; 3],
+}
+
+const CHOICES: [Survival; 3] = [Survival::Old, Survival::New, Survival::Garbage];
+
+impl Cuts {
+    fn new(disk: &SimDisk, names_kept: usize) -> Cuts {
+        let outcomes = CHOICES.map(|survival| {
+            let mut cut = disk.clone();
+            cut.power_cut(names_kept, |_| survival);
+            images(&cut)
+        });
+        let mut volatile = disk.volatile_sectors();
+        volatile.retain(|place| outcomes[0].iter().any(|(number, _)| file_name(*number) == place.name));
+        Cuts { volatile, outcomes }
+    }
+
+    /// The directory after a cut with this choice for each volatile sector.
+    fn mix(&self, choices: &[u8]) -> Images {
+        let mut mixed = self.outcomes[0].clone();
+        for (nth, (number, image)) in mixed.iter_mut().enumerate() {
+            let name = file_name(*number);
+            let here = self.volatile.iter().zip(choices).filter(|(v, c)| **c != 0 && v.name == name);
+            let mut bytes = None;
+            for (place, choice) in here {
+                let range = place.sector * SECTOR_BYTES..(place.sector + 1) * SECTOR_BYTES;
+                let source = &self.outcomes[*choice as usize][nth].1[range.clone()];
+                bytes.get_or_insert_with(|| image.to_vec())[range].copy_from_slice(source);
+            }
+            if let Some(bytes) = bytes {
+                *image = Bytes::from(bytes);
+            }
+        }
+        mixed
+    }
 }
 
 /// What a member may know after a restart.
@@ -99,6 +141,8 @@ struct World {
     ticket: u64,
     /// Whether cuts are tried at each step, and how many were.
     try_cuts: bool,
+    /// Subsets that are tried of more than 12 sectors.
+    samples: usize,
     cuts: u64,
 }
 
@@ -118,6 +162,7 @@ impl World {
             hard_state: HardState::default(),
             ticket: 0,
             try_cuts,
+            samples: 4_096,
             cuts: 0,
         }
     }
@@ -130,7 +175,7 @@ impl World {
     fn start(&mut self) -> Check {
         let drain = self.prng.chance(1, 2);
         let (outcome, committed) =
-            recover(self.config, &self.disk, drain).map_err(|r| format!("start refused: {r:?}"))?;
+            recover(self.config, &images(&self.disk), drain).map_err(|r| format!("start refused: {r:?}"))?;
         let found = self.judge(&known(&outcome, committed))?;
         let (fresh, resume, unused) = match outcome {
             Outcome::NoLog(none) => {
@@ -178,32 +223,27 @@ impl World {
         if !self.try_cuts {
             return Ok(());
         }
-        let volatile = disk.volatile_sectors();
         for names_kept in 0..=disk.volatile_names() {
-            for mask in masks(volatile.len(), &mut self.prng, 4_096) {
-                let mut cut = disk.clone();
-                cut.power_cut(names_kept, |place| {
-                    pick(&volatile, place, |nth| mask[nth / 64] >> (nth % 64) & 1)
-                });
-                self.check_cut(cut)?;
+            let cuts = Cuts::new(disk, names_kept);
+            let sectors = cuts.volatile.len();
+            for choices in subsets(sectors, &mut self.prng, self.samples) {
+                self.check_cut(disk, names_kept, &cuts, &choices)?;
             }
-            for _ in 0..if volatile.is_empty() { 0 } else { 8 } {
-                let choices: Vec<u64> = volatile.iter().map(|_| self.prng.below(3)).collect();
-                let mut cut = disk.clone();
-                cut.power_cut(names_kept, |place| pick(&volatile, place, |nth| choices[nth]));
-                self.check_cut(cut)?;
+            for _ in 0..if sectors > 0 { 8 } else { 0 } {
+                let choices: Vec<u8> = (0..sectors).map(|_| self.prng.below(3) as u8).collect();
+                self.check_cut(disk, names_kept, &cuts, &choices)?;
             }
         }
         Ok(())
     }
 
-    fn check_cut(&mut self, mut cut: SimDisk) -> Check {
+    fn check_cut(&mut self, disk: &SimDisk, names_kept: usize, cuts: &Cuts, choices: &[u8]) -> Check {
         self.cuts += 1;
         let drain = self.cuts.is_multiple_of(2);
         let (outcome, committed) =
-            recover(self.config, &cut, drain).map_err(|r| format!("refused: {r:?}"))?;
+            recover(self.config, &cuts.mix(choices), drain).map_err(|r| format!("refused: {r:?}"))?;
         let found = self.judge(&known(&outcome, committed))?;
-        if self.prng.chance(63, 64) {
+        if self.prng.chance(127, 128) {
             return Ok(());
         }
         // The power goes again in the middle of what recovery writes.
@@ -211,17 +251,17 @@ impl World {
             Outcome::NoLog(none) => none.create(&self.config, SALT, IDENTITY).0,
             Outcome::Log(log) => log.fresh,
         };
-        let (config, mut prng, mut cuts) = (self.config, self.prng.clone(), 0);
+        let mut cut = disk.clone();
+        cut.power_cut(names_kept, |place| {
+            CHOICES[choices[cuts.volatile.binary_search(place).expect("sorted")] as usize]
+        });
+        let (config, mut prng, mut tried) = (self.config, self.prng.clone(), 0);
         let mut check = |disk: &SimDisk| {
-            let volatile = disk.volatile_sectors();
             for names_kept in 0..=disk.volatile_names() {
-                for mask in masks(volatile.len(), &mut prng, 16) {
-                    let mut again = disk.clone();
-                    again.power_cut(names_kept, |place| {
-                        pick(&volatile, place, |nth| mask[nth / 64] >> (nth % 64) & 1)
-                    });
-                    cuts += 1;
-                    let (outcome, _) = recover(config, &again, false)
+                let cuts = Cuts::new(disk, names_kept);
+                for choices in subsets(cuts.volatile.len(), &mut prng, 16) {
+                    tried += 1;
+                    let (outcome, _) = recover(config, &cuts.mix(&choices), false)
                         .map_err(|r| format!("refused after two cuts: {r:?}"))?;
                     let second = known(&outcome, Vec::new());
                     if second.clone().unwrap_or_default() != found.clone().unwrap_or_default() {
@@ -233,7 +273,7 @@ impl World {
         };
         carry_out(&fresh, &mut cut, &mut check)?;
         check(&cut)?;
-        self.cuts += cuts;
+        self.cuts += tried;
         Ok(())
     }
 
@@ -304,8 +344,9 @@ impl World {
                     break;
                 }
             }
-            next.hard_state =
-                HardState { commit: self.hard_state.commit.min(write.last.1), ..self.hard_state };
+            let to_come = self.queue.iter().map(|entry| entry.index.0 - 1).min().unwrap_or(u64::MAX);
+            let commit = self.hard_state.commit.min(write.last.1).min(LogIndex(to_come));
+            next.hard_state = HardState { commit, ..self.hard_state };
             self.in_flight = Some(next);
         }
         match self.disk.write(&file_name(write.segment), write.offset, &self.buffer) {
@@ -389,19 +430,14 @@ impl World {
     }
 }
 
-fn pick(volatile: &[VolatileSector], place: &VolatileSector, choice: impl Fn(usize) -> u64) -> Survival {
-    let nth = volatile.binary_search(place).expect("the list is sorted");
-    [Survival::Old, Survival::New, Survival::Garbage][choice(nth) as usize]
-}
-
 /// All subsets of up to 12 sectors; of more, `samples` random ones with all and none among them.
-fn masks(sectors: usize, prng: &mut Prng, samples: usize) -> Vec<Vec<u64>> {
-    let words = sectors / 64 + 1;
+fn subsets(sectors: usize, prng: &mut Prng, samples: usize) -> Vec<Vec<u8>> {
     if sectors <= 12 && 1 << sectors <= samples {
-        return (0..1u64 << sectors).map(|mask| vec![mask]).collect();
+        let bits = |mask: u32| (0..sectors).map(|nth| (mask >> nth & 1) as u8).collect();
+        return (0..1 << sectors).map(bits).collect();
     }
-    let mut all = vec![vec![0; words], vec![u64::MAX; words]];
-    all.resize_with(samples, || (0..words).map(|_| prng.next_u64()).collect());
+    let mut all = vec![vec![0; sectors], vec![1; sectors]];
+    all.resize_with(samples, || (0..sectors).map(|_| (prng.next_u64() >> 63) as u8).collect());
     all
 }
 

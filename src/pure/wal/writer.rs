@@ -79,6 +79,8 @@ struct Pending {
     queue: VecDeque<Entry>,
     /// Sum of [`Writer::cost_of`] over the queue.
     cost_bytes: u64,
+    /// Entries in the queue that override one before them.
+    overrides: u64,
     /// The last entry appended, the last one formed into a batch.
     last: (Term, LogIndex),
     last_formed: (Term, LogIndex),
@@ -156,6 +158,16 @@ struct Plan {
     hard_state: Option<HardState>,
 }
 
+impl Pending {
+    /// The greatest index that nothing behind the first `taken` entries of the queue overrides.
+    fn settled_before(&self, taken: usize) -> LogIndex {
+        // Overrides are rare, and without any the next entry has the lowest index.
+        let look_at = if self.overrides == 0 { 1 } else { self.queue.len() };
+        let lowest = self.queue.iter().skip(taken).take(look_at).map(|entry| entry.index.0).min();
+        LogIndex(lowest.map_or(u64::MAX, |index| index - 1))
+    }
+}
+
 impl Writer {
     /// Goes on where a fresh segment ends. The caller has carried out and synced all writes of the
     /// [`super::FreshSegment`] that came with `resume`.
@@ -211,6 +223,7 @@ impl Writer {
         assert!(entry.payload.len() <= ENTRY_BYTES_MAX, "requests are refused far below this size");
         assert!(LogIndex(0) < entry.index, "the first entry has index 1");
         assert!(entry.index <= self.entries.last.1.next(), "the log has no gaps");
+        self.entries.overrides += u64::from(entry.index <= self.entries.last.1);
         self.entries.last = (entry.term, entry.index);
         self.entries.cost_bytes += Writer::cost_of(entry.payload.len());
         self.entries.appended += 1;
@@ -405,8 +418,10 @@ impl Writer {
         if bytes > rest || entries == 0 && !self.entries.queue.is_empty() {
             return None;
         }
-        // A commit index never points behind the entries that are on disk with it.
-        let commit = self.hard_state.commit.min(last.1);
+        // A commit index never points behind the entries that are on disk with it, nor at one whose
+        // successor of the same index is still to come.
+        let commit = self.hard_state.commit.min(last.1).min(self.entries.settled_before(entries));
+        assert!(self.hard_state_formed.commit <= commit, "committed entries are not overridden");
         let hard_state = write_state.then_some(HardState { commit, ..self.hard_state });
         Some(Plan { entries, bytes, hard_state })
     }
@@ -438,6 +453,7 @@ impl Writer {
         for entry in self.entries.queue.drain(..plan.entries) {
             encoder.push(&Frame::of_entry(&entry));
             self.entries.cost_bytes -= Writer::cost_of(entry.payload.len());
+            self.entries.overrides -= u64::from(entry.index <= self.entries.last_formed.1);
             self.entries.last_formed = (entry.term, entry.index);
             self.entries.formed += 1;
         }
