@@ -37,7 +37,8 @@ pub enum Syncs {
 /// An opened and locked data directory.
 #[derive(Debug)]
 pub struct DataDirectory {
-    lock: File,
+    /// One for the data directory, one for a log directory elsewhere.
+    locks: Vec<File>,
     log: LogFiles,
     warnings: Vec<String>,
 }
@@ -136,9 +137,12 @@ impl DataDirectory {
         for path in [&options.data_dir, &own, &log.path] {
             make_private_directory(path, &mut warnings)?;
         }
-        let lock = take_lock(&own.join("LOCK"), patience)?;
+        let mut locks = vec![take_lock(&own.join("LOCK"), patience)?];
+        if options.wal_dir.is_some() {
+            locks.push(take_lock(&log.path.join("LOCK"), patience)?);
+        }
         log.remove_unfinished()?;
-        Ok(DataDirectory { lock, log, warnings })
+        Ok(DataDirectory { locks, log, warnings })
     }
 
     /// What the operator should know about the directory, once.
@@ -151,10 +155,10 @@ impl DataDirectory {
         &self.log
     }
 
-    /// Descriptor of the lock file. A ring that registers it keeps the lock until its last write has landed, even
-    /// if the process is killed (pitfall 2 of the measurements).
-    pub(crate) fn lock_descriptor(&self) -> RawFd {
-        self.lock.as_raw_fd()
+    /// Descriptors of the lock files. A ring that registers them keeps the locks until its last write has landed,
+    /// even if the process is killed (pitfall 2 of the measurements).
+    pub(crate) fn lock_descriptors(&self) -> Vec<RawFd> {
+        self.locks.iter().map(AsRawFd::as_raw_fd).collect()
     }
 }
 
@@ -529,13 +533,12 @@ pub(super) mod tests {
         let error = log.create_segment(2, 8192).expect_err("exists").to_string();
         assert!(error.contains("0000000000000002.log"), "{error}");
         assert_eq!(&log.read_segment(2).expect("reads")[4096..4099], b"abc", "the old one is untouched");
-        assert!(options.wal_dir.expect("set").join("0000000000000002.log").exists());
+        assert!(scratch.0.join("elsewhere").join("0000000000000002.log").exists());
 
+        let other = DiskOptions { data_dir: scratch.0.join("other"), ..options.clone() };
+        let error = DataDirectory::open_within(&other, Duration::ZERO).expect_err("the log is in use");
+        assert!(matches!(error, DiskError::Locked { .. }), "{error}");
         drop(data);
-        let data = DataDirectory::open(&scratch.options()).expect("opens");
-        drop(data);
-        options = scratch.options();
-        options.wal_dir = Some(scratch.0.join("elsewhere"));
         let data = DataDirectory::open(&options).expect("opens again");
         assert!(!data.log().path().join("0000000000000003.tmp").exists(), "half segments are removed");
         assert!(data.log().path().join("3.log").exists(), "strangers are left alone");
