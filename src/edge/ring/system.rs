@@ -42,6 +42,16 @@ pub(crate) fn preallocate(file: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
     check(result).map(drop)
 }
 
+/// Bytes that an ordinary user may still allocate on the file system of a file.
+pub(crate) fn available_bytes(file: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut status = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: the kernel's answer is written into `status`, which is large enough for it.
+    check(unsafe { libc::fstatvfs(file.as_raw_fd(), status.as_mut_ptr()) })?;
+    // SAFETY: all-zero is a valid statvfs, filled in or not.
+    let status = unsafe { status.assume_init() };
+    Ok(status.f_bavail.saturating_mul(status.f_frsize))
+}
+
 /// Sets the length of a listening socket's queue.
 pub(crate) fn listen(socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
     // SAFETY: takes no pointers.
