@@ -180,6 +180,8 @@ pub mod shard {
     pub const TCP_KEEPALIVE_SECONDS: i32 = 30;
     /// Pieces (iovecs) of one send.
     pub const SEND_PIECES_MAX: usize = 64;
+    /// Connections of a shard, however many descriptors there are. Beyond: closed as soon as accepted.
+    pub const CONNECTIONS_MAX: u64 = 1 << 20;
     /// File descriptors kept back from clients for files and the log.
     pub const RESERVED_DESCRIPTORS: u64 = 150;
 

@@ -37,7 +37,8 @@ pub enum Syncs {
 /// An opened and locked data directory.
 #[derive(Debug)]
 pub struct DataDirectory {
-    lock: File,
+    /// One for the data directory, one for a log directory elsewhere.
+    locks: Vec<File>,
     log: LogFiles,
     warnings: Vec<String>,
 }
@@ -136,9 +137,12 @@ impl DataDirectory {
         for path in [&options.data_dir, &own, &log.path] {
             make_private_directory(path, &mut warnings)?;
         }
-        let lock = take_lock(&own.join("LOCK"), patience)?;
+        let mut locks = vec![take_lock(&own.join("LOCK"), patience)?];
+        if options.wal_dir.is_some() {
+            locks.push(take_lock(&log.path.join("LOCK"), patience)?);
+        }
         log.remove_unfinished()?;
-        Ok(DataDirectory { lock, log, warnings })
+        Ok(DataDirectory { locks, log, warnings })
     }
 
     /// What the operator should know about the directory, once.
@@ -151,10 +155,10 @@ impl DataDirectory {
         &self.log
     }
 
-    /// Descriptor of the lock file. A ring that registers it keeps the lock until its last write has landed, even
-    /// if the process is killed (pitfall 2 of the measurements).
-    pub(crate) fn lock_descriptor(&self) -> RawFd {
-        self.lock.as_raw_fd()
+    /// Descriptors of the lock files. A ring that registers them keeps the locks until its last write has landed,
+    /// even if the process is killed (pitfall 2 of the measurements).
+    pub(crate) fn lock_descriptors(&self) -> Vec<RawFd> {
+        self.locks.iter().map(AsRawFd::as_raw_fd).collect()
     }
 }
 
@@ -236,6 +240,10 @@ impl LogFiles {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(unfinished)?;
+        // Asked before: an attempt that fails would first take the last free bytes from everybody.
+        if system::available_bytes(file.as_fd())? < bytes {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
         match system::preallocate(file.as_fd(), bytes) {
             // Some file systems can't; the zeros below reserve the room as well.
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
@@ -529,13 +537,12 @@ pub(super) mod tests {
         let error = log.create_segment(2, 8192).expect_err("exists").to_string();
         assert!(error.contains("0000000000000002.log"), "{error}");
         assert_eq!(&log.read_segment(2).expect("reads")[4096..4099], b"abc", "the old one is untouched");
-        assert!(options.wal_dir.expect("set").join("0000000000000002.log").exists());
+        assert!(scratch.0.join("elsewhere").join("0000000000000002.log").exists());
 
+        let other = DiskOptions { data_dir: scratch.0.join("other"), ..options.clone() };
+        let error = DataDirectory::open_within(&other, Duration::ZERO).expect_err("the log is in use");
+        assert!(matches!(error, DiskError::Locked { .. }), "{error}");
         drop(data);
-        let data = DataDirectory::open(&scratch.options()).expect("opens");
-        drop(data);
-        options = scratch.options();
-        options.wal_dir = Some(scratch.0.join("elsewhere"));
         let data = DataDirectory::open(&options).expect("opens again");
         assert!(!data.log().path().join("0000000000000003.tmp").exists(), "half segments are removed");
         assert!(data.log().path().join("3.log").exists(), "strangers are left alone");
@@ -545,15 +552,10 @@ pub(super) mod tests {
     fn no_room_is_told_apart_and_leaves_nothing() {
         let scratch = Scratch::new("room");
         let data = DataDirectory::open(&scratch.options()).expect("opens");
-        let result = data.log().prepare_segment(1, 1 << 50);
-        // Beyond the largest file of the file system, or beyond the disk.
-        match result {
-            Err(SegmentError::NoSpace) => {}
-            Err(SegmentError::Failed(error)) => assert_eq!(error.raw_os_error(), Some(libc::EFBIG)),
-            Ok(()) => panic!("a segment of a petabyte"),
-        }
-        let result = data.log().prepare_segment(2, 8 << 40);
+        let result = data.log().prepare_segment(1, 8 << 40);
         assert!(matches!(result, Err(SegmentError::NoSpace)), "{result:?}");
+        let error = data.log().create_segment(1, 8 << 40).expect_err("8 TiB").to_string();
+        assert!(error.contains("Free space on that file system"), "{error}");
         assert_eq!(fs::read_dir(data.log().path()).expect("lists").count(), 0);
     }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::edge::ring::system;
 use crate::limits::shard::{
-    BIND_RETRY_MILLISECONDS, LISTEN_BACKLOG, RESERVED_DESCRIPTORS, TCP_KEEPALIVE_SECONDS,
+    BIND_RETRY_MILLISECONDS, CONNECTIONS_MAX, LISTEN_BACKLOG, RESERVED_DESCRIPTORS, TCP_KEEPALIVE_SECONDS,
 };
 
 /// A URL to listen on.
@@ -207,9 +207,11 @@ impl Drop for Listener {
     }
 }
 
-/// Clients that may be connected: what the limit of open files leaves besides our own.
+/// Clients that may be connected: what the limit of open files (the soft one is raised to the hard one, as Go's
+/// runtime does) leaves besides our own.
 pub fn connections_max() -> io::Result<u64> {
-    Ok(system::descriptor_limit()?.saturating_sub(RESERVED_DESCRIPTORS))
+    let limit = system::raised_descriptor_limit()?;
+    Ok(limit.saturating_sub(RESERVED_DESCRIPTORS).min(CONNECTIONS_MAX))
 }
 
 /// Binds once; std sets SO_REUSEADDR for TCP.
@@ -313,7 +315,8 @@ mod tests {
 
     #[test]
     fn descriptors_are_kept_back() {
-        let limit = system::descriptor_limit().expect("has a limit");
-        assert_eq!(connections_max().expect("has a limit"), limit - RESERVED_DESCRIPTORS);
+        let limit = system::raised_descriptor_limit().expect("has a limit");
+        let expected = (limit - RESERVED_DESCRIPTORS).min(CONNECTIONS_MAX);
+        assert_eq!(connections_max().expect("has a limit"), expected);
     }
 }

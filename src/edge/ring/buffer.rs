@@ -21,9 +21,6 @@ pub(crate) struct Block {
     bytes: usize,
 }
 
-// SAFETY: a block is plain memory with one owner; nothing about it is bound to a thread.
-unsafe impl Send for Block {}
-
 impl Block {
     /// Allocates `bytes` rounded up to whole [`BLOCK_BYTES`], at least one.
     pub(crate) fn new(bytes: usize) -> Block {

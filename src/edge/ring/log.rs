@@ -57,7 +57,7 @@ impl LogWriter {
     pub(super) fn new(data: DataDirectory, queue: &Queue, waker: Waker) -> Result<LogWriter, SetupError> {
         // The kernel takes a killed process's ring down after its last write has landed, and this file with it.
         queue
-            .register_files(&[data.lock_descriptor()])
+            .register_files(&data.lock_descriptors())
             .map_err(|error| setup_failed("register the lock file", error))?;
         let bytes =
             data.log().bytes().map_err(|error| setup_failed("measure the log", io::Error::other(error)))?;
@@ -94,12 +94,10 @@ impl LogWriter {
         while let Some(returned) = self.home.take() {
             self.free.push(returned);
         }
-        if capacity <= REGISTERED_BUFFER_BYTES {
-            if let Some((number, block)) = self.free.pop() {
-                return AlignedBuffer::pooled(block, 0, self.home.clone(), number);
-            }
+        match self.free.pop_if(|_| capacity <= REGISTERED_BUFFER_BYTES) {
+            Some((number, block)) => AlignedBuffer::pooled(block, 0, self.home.clone(), number),
+            None => AlignedBuffer::new(capacity),
         }
-        AlignedBuffer::new(capacity)
     }
 
     pub(super) fn write(

@@ -119,6 +119,16 @@ impl Ring {
         Ok(ring)
     }
 
+    /// Finds out whether io_uring can be used here, for the choice at the start. Leaves nothing behind.
+    pub fn check() -> Result<(), SetupError> {
+        let queue = Queue::new()?;
+        let pool = ReceivePool::register(&queue, 1, 1)
+            .map_err(|error| setup_failed("register receive buffers", error))?;
+        let unregistered = queue.unregister_buffer_ring(receive::GROUP);
+        drop(pool);
+        unregistered.map_err(|error| setup_failed("unregister receive buffers", error))
+    }
+
     /// Lets a test rewrite results as they are completed.
     pub fn set_fault_hook(&mut self, hook: Option<FaultHook>) {
         self.queue.set_fault(hook);
@@ -279,11 +289,8 @@ impl Drop for Ring {
             }
             self.queue.enter(Wait::AtMost(Duration::from_millis(10)));
         }
-        if self.queue.in_flight() == 0 {
-            let unregistered = self.queue.unregister_buffer_ring(receive::GROUP);
-            if unregistered.is_ok() {
-                return;
-            }
+        if self.queue.in_flight() == 0 && self.queue.unregister_buffer_ring(receive::GROUP).is_ok() {
+            return;
         }
         // The kernel holds on to something: better lose memory than have it written to after it was freed.
         self.pool.leak();

@@ -21,6 +21,9 @@ use crate::limits::shard::{COMPLETION_ENTRIES, SUBMISSION_ENTRIES};
 /// A test's hook that rewrites the result of a completion. Sends may be turned into errors only.
 pub type FaultHook = Box<dyn FnMut(Operation, i32) -> i32>;
 
+/// Longest wait that is asked of the kernel.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How long to wait in [`Queue::enter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
@@ -213,7 +216,8 @@ impl Queue {
                 unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, flags, None) }
             }
             Wait::AtMost(timeout) => {
-                let timeout = types::Timespec::from(timeout);
+                // The kernel refuses times beyond its range; a wait may end early.
+                let timeout = types::Timespec::from(timeout.min(TIMEOUT_MAX));
                 let arguments = types::SubmitArgs::new().timespec(&timeout);
                 self.ring.submitter().submit_with_args(1, &arguments)
             }

@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::net::TcpStream;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use super::send::SendOperation;
 use super::token::{Operation, Token};
 use super::{error_of, system};
 use crate::edge::io::{CloseCause, Completion, ConnId, SendPieces};
-use crate::edge::net::{ListenAddress, Listener};
+use crate::edge::net::Listener;
 use crate::limits::shard::ACCEPT_PAUSE_MILLISECONDS;
 use crate::stdx::slab::Slab;
 use crate::stdx::time::Monotonic;
@@ -168,9 +167,6 @@ impl Sockets {
         if is_full || accepting.stopped {
             return;
         }
-        let listener = accepting.listener.as_ref().expect("closed after its last completion");
-        let is_tcp = matches!(listener.address(), ListenAddress::Tcp(_));
-        let Some(socket) = without_delay(socket, is_tcp) else { return };
         let conn = ConnId(self.connections.insert(Connection {
             socket,
             receive: Receive::Idle,
@@ -366,12 +362,11 @@ impl Connection {
     }
 }
 
-/// Switches Nagle's delay off. `None`: the peer has gone already.
-fn without_delay(socket: OwnedFd, is_tcp: bool) -> Option<OwnedFd> {
-    if !is_tcp {
-        return Some(socket);
+#[cfg(test)]
+impl Sockets {
+    /// A second handle of a connection's socket.
+    pub(super) fn socket(&self, conn: ConnId) -> OwnedFd {
+        let connection = self.connections.get(conn.0).expect("is open");
+        connection.socket.try_clone().expect("has descriptors")
     }
-    let stream = TcpStream::from(socket);
-    stream.set_nodelay(true).ok()?;
-    Some(stream.into())
 }

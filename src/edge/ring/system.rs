@@ -42,6 +42,16 @@ pub(crate) fn preallocate(file: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
     check(result).map(drop)
 }
 
+/// Bytes that an ordinary user may still allocate on the file system of a file.
+pub(crate) fn available_bytes(file: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut status = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: the kernel's answer is written into `status`, which is large enough for it.
+    check(unsafe { libc::fstatvfs(file.as_raw_fd(), status.as_mut_ptr()) })?;
+    // SAFETY: all-zero is a valid statvfs, filled in or not.
+    let status = unsafe { status.assume_init() };
+    Ok(status.f_bavail.saturating_mul(status.f_frsize))
+}
+
 /// Sets the length of a listening socket's queue.
 pub(crate) fn listen(socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
     // SAFETY: takes no pointers.
@@ -59,12 +69,29 @@ pub(crate) fn set_socket_option(socket: BorrowedFd<'_>, level: i32, name: i32, v
     check(result).map(drop)
 }
 
-/// The soft limit of open file descriptors.
-pub(crate) fn descriptor_limit() -> io::Result<u64> {
+/// Reads a socket option whose value is a number.
+#[cfg(test)]
+pub(crate) fn socket_option(socket: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<i32> {
+    let (mut value, mut length) = (0_i32, size_of::<i32>() as libc::socklen_t);
+    let target = (&raw mut value).cast();
+    // SAFETY: the kernel writes at most `length` bytes into `value`.
+    check(unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, target, &raw mut length) })?;
+    Ok(value)
+}
+
+/// The limit of open file descriptors, raised as far as allowed first.
+pub(crate) fn raised_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one rlimit into `limit`.
-    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    check(result).map(|_| limit.rlim_cur)
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    if limit.rlim_cur < limit.rlim_max {
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+        // SAFETY: the kernel reads one rlimit from `raised`.
+        if check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) }).is_ok() {
+            limit = raised;
+        }
+    }
+    Ok(limit.rlim_cur)
 }
 
 /// A new eventfd with count zero.
