@@ -5,6 +5,7 @@
 //! Always true: deterministic; no clock, no entropy, no I/O.
 //! Not here: anything that knows etcd.
 
+pub mod histogram;
 pub mod prng;
 pub mod slab;
 pub mod time;

@@ -7,7 +7,9 @@
 
 pub mod config;
 pub mod flags;
+pub mod http;
 pub mod logging;
+pub mod metrics;
 pub mod options;
 pub mod signals;
 pub mod start;
