@@ -721,7 +721,7 @@ mod tests {
     ];
 
     fn text() -> String {
-        let mut snapshot = Snapshot::new(0x3db3_ab4d_40cc_978, METHODS);
+        let mut snapshot = Snapshot::new(0x03db_3ab4_d40c_c978, METHODS);
         snapshot.cluster_version = Some("3.7".to_owned());
         snapshot.has_leader = true;
         snapshot.proposals_committed = 1_234_000;
