@@ -7,6 +7,7 @@
 
 pub mod append;
 pub mod cow;
+pub mod histogram;
 pub mod prng;
 pub mod slab;
 pub mod time;

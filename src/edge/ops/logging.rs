@@ -15,6 +15,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::config::{Config, ListenTarget, LogConfig, LogFormat, LogLevel};
+use super::signals::Signal;
 
 /// Target of events that end the process.
 pub const FATAL: &str = "fatal";
@@ -66,6 +67,11 @@ pub fn announce_ready(config: &Config, addresses: &[String]) {
         (None, _) => return,
     };
     tracing::info!("try it: etcdctl --endpoints={endpoint} put hello world");
+}
+
+/// Says that a signal ends the server; the graceful part begins.
+pub fn announce_stop(signal: Signal) {
+    tracing::info!(signal = signal.name(), "received signal; shutting down");
 }
 
 struct Lines {

@@ -7,7 +7,9 @@
 
 pub mod config;
 pub mod flags;
+pub mod http;
 pub mod logging;
+pub mod metrics;
 pub mod options;
 pub mod signals;
 pub mod start;
@@ -129,6 +131,10 @@ fn start(
     match serve(config) {
         Ok(Stop::Finished) => Exit::Code(0),
         Ok(Stop::Signal(signal)) => Exit::Signal(signal),
+        Ok(Stop::Failed { what, advice }) => {
+            tracing::error!(target: FATAL, error = %what, what_to_do = %advice, "server failed");
+            Exit::Code(1)
+        }
         Err(error) => {
             error.log();
             Exit::Code(1)

@@ -169,6 +169,73 @@ fn notify(path: &std::ffi::OsStr) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    const CHILD: &str = "ETCHD_TEST_SIGNALS_CHILD";
+
+    /// Not a test of its own: what the tests below run in a process of its own.
+    #[test]
+    fn child() {
+        let Ok(behaviour) = std::env::var(CHILD) else { return };
+        ignore_harmless().unwrap();
+        let signals = Signals::install().unwrap();
+        assert_eq!(signals.received(), None);
+        println!("installed");
+        let mut poll = libc::pollfd { fd: signals.descriptor(), events: libc::POLLIN, revents: 0 };
+        // A signal may interrupt the wait itself.
+        while signals.received().is_none() {
+            // SAFETY: one pollfd that lives through the call.
+            unsafe { libc::poll(&raw mut poll, 1, 10_000) };
+        }
+        assert_eq!(signals.received().map(Signal::name), Some("terminated"));
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 0) }, 1, "the descriptor is readable");
+        println!("received");
+        if behaviour == "hang" {
+            std::thread::sleep(std::time::Duration::from_secs(10));
+        }
+        std::process::exit(end_by(Signal::Terminate));
+    }
+
+    /// Starts [`child`], sends it `signals` one by one and gives the signal that ended it.
+    fn ended_by(behaviour: &str, signals: &[i32]) -> Option<i32> {
+        use std::io::{BufRead, BufReader};
+        use std::os::unix::process::ExitStatusExt;
+        use std::process::{Command, Stdio};
+
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "edge::ops::signals::tests::child", "--nocapture", "--test-threads=1"])
+            .env(CHILD, behaviour)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.ends_with("installed")));
+        for (position, signal) in signals.iter().enumerate() {
+            // SAFETY: kill takes no pointers; the child has not been waited for, so the number is its own.
+            assert_eq!(unsafe { libc::kill(i32::try_from(child.id()).unwrap(), *signal) }, 0);
+            if position == 0 && *signal == libc::SIGTERM {
+                assert!(lines.any(|line| line == "received"));
+            }
+        }
+        child.wait().unwrap().signal()
+    }
+
+    #[test]
+    fn a_signal_is_told_and_then_ends_the_process() {
+        assert_eq!(ended_by("stop", &[libc::SIGTERM]), Some(libc::SIGTERM));
+    }
+
+    #[test]
+    fn a_second_signal_kills_a_server_that_hangs() {
+        assert_eq!(ended_by("hang", &[libc::SIGTERM, libc::SIGINT]), Some(libc::SIGINT));
+    }
+
+    #[test]
+    fn other_signals() {
+        assert_eq!(ended_by("stop", &[libc::SIGHUP]), Some(libc::SIGHUP));
+        let ignored = [libc::SIGUSR1, libc::SIGPIPE, libc::SIGTERM];
+        assert_eq!(ended_by("stop", &ignored), Some(libc::SIGTERM));
+    }
+
     #[test]
     fn systemd_gets_one_message() {
         let directory = std::env::temp_dir().join(format!("etchd-notify-{}", std::process::id()));

@@ -9,16 +9,23 @@ use super::config::ConfigError;
 use super::logging::FATAL;
 use super::signals::Signal;
 
-/// How a server that had started came to its orderly end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a server that had started came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// By itself, for instance after it was removed from its cluster.
     Finished,
     /// A signal asked for it; the same signal has to end the process.
     Signal(Signal),
+    /// It could not go on, as after a sync that failed.
+    Failed {
+        /// What happened, to what.
+        what: String,
+        /// What the operator can do.
+        advice: String,
+    },
 }
 
-/// Why a server did not start or could not go on. Logged once, by [`super::run`].
+/// Why a server did not start. Logged once, by [`super::run`].
 #[derive(Debug)]
 pub enum StartError {
     /// There is no data yet and [`super::config::Config::bootstrap`] has no identity for a new member.

@@ -23,7 +23,8 @@ fn run_line(
 
 #[test]
 fn exit_codes_before_the_server() {
-    let table: &[(&str, &[(&str, &str)], i32)] = &[
+    type Row = (&'static str, &'static [(&'static str, &'static str)], i32);
+    let table: &[Row] = &[
         ("--version", &[], 0),
         ("--help", &[], 0),
         ("--bogus", &[], 2),
@@ -47,6 +48,8 @@ fn exit_codes_before_the_server() {
 #[test]
 fn exit_codes_of_the_server() {
     assert_eq!(run_line("", &[], Ok(Stop::Finished)).0, Exit::Code(0));
+    let failed = Stop::Failed { what: "cannot sync".to_owned(), advice: "replace the disk".to_owned() };
+    assert_eq!(run_line("", &[], Ok(failed)).0, Exit::Code(1));
     let signal = Signal::Terminate;
     assert_eq!(run_line("", &[], Ok(Stop::Signal(signal))).0, Exit::Signal(signal));
     let busy = StartError::AddressInUse { address: "127.0.0.1:2379".to_owned() };
