@@ -1,1 +1,1 @@
-//! watch: being built.
+pub mod index;
