@@ -121,3 +121,11 @@ pub mod shard {
     /// File descriptors kept back from clients for files and the log.
     pub const RESERVED_DESCRIPTORS: u64 = 150;
 }
+
+/// The key space.
+pub mod mvcc {
+    /// A segment of records in memory. A larger record gets a segment of its own size.
+    pub const SEGMENT_BYTES: usize = 1 << 20;
+    /// A sealed segment is rewritten when more than this share of it is dead.
+    pub const SEGMENT_DEAD_PERCENT: u64 = 50;
+}

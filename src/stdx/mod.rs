@@ -5,6 +5,8 @@
 //! Always true: deterministic; no clock, no entropy, no I/O.
 //! Not here: anything that knows etcd.
 
+pub mod append;
+pub mod cow;
 pub mod prng;
 pub mod slab;
 pub mod time;
