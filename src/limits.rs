@@ -122,6 +122,26 @@ pub mod watch {
     pub const CATCH_UP_REVISIONS_MAX: usize = 1_000;
     /// Bytes queued on a watch stream before its watchers turn behind.
     pub const STREAM_QUEUE_BYTES_MAX: usize = 1 << 20;
+    /// What a queued message counts for beside its events: its slot and its envelope.
+    pub const MESSAGE_OVERHEAD_BYTES: usize = 64;
+    /// Records from which an event refers to the stored message instead of copying it.
+    pub const RECORD_SHARED_BYTES_MIN: usize = 4 * 1024;
+    /// Revisions below the newest within which a lagging watcher is served by the short sweep, so that
+    /// it never waits for one that comes from far behind.
+    pub const NEAR_REVISIONS: i64 = 2_000;
+    /// Distinct lengths of prefixes found by hash. Beyond: further lengths go to the tree.
+    pub const HASHED_LENGTHS_MAX: usize = 16;
+    /// Longest prefix found by hash, so that a long key costs little hashing. Beyond: the tree.
+    pub const HASHED_PREFIX_BYTES_MAX: usize = 256;
+    /// Work units that one flow takes before the next one gets its turn.
+    pub const QUANTUM_UNITS: u32 = 64;
+    /// Time between two periodic progress messages, `--watch-progress-notify-interval`.
+    pub const PROGRESS_INTERVAL_MILLIS_DEFAULT: u64 = 600_000;
+    /// Shortest such interval. Below: raised to this (as etcd).
+    pub const PROGRESS_INTERVAL_MILLIS_MIN: u64 = 100;
+
+    const _: () = assert!(PROGRESS_INTERVAL_MILLIS_MIN <= PROGRESS_INTERVAL_MILLIS_DEFAULT);
+    const _: () = assert!(QUANTUM_UNITS <= super::slice::WATCH_UNITS);
 }
 
 /// The write-ahead log.
