@@ -198,6 +198,8 @@ pub mod shard {
     pub const ACCEPT_PAUSE_MILLISECONDS: u64 = 10;
     /// TCP keepalive: idle time and interval, as etcd's listeners.
     pub const TCP_KEEPALIVE_SECONDS: i32 = 30;
+    /// Bytes of one send, about. The rest follows when it is done.
+    pub const SEND_BYTES_MAX: usize = 256 * 1024;
     /// Pieces (iovecs) of one send.
     pub const SEND_PIECES_MAX: usize = 64;
     /// Connections of a shard, however many descriptors there are. Beyond: closed as soon as accepted.

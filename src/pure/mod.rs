@@ -13,7 +13,7 @@ pub mod cluster;
 pub mod front;
 pub mod lease;
 pub mod mvcc;
-//pub mod node;
+pub mod node;
 pub mod raft;
 pub mod session;
 pub mod types;

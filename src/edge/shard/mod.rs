@@ -9,17 +9,22 @@
 mod sequencer;
 mod serve;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 pub use sequencer::Sequencer;
-pub use serve::serve;
+
 
 use crate::edge::io::{CloseCause, Completion, ConnId, Io, SendPieces};
 use crate::edge::mesh::{Reader, Receiver, Sender};
 use crate::pure::front::{Front, Outgoing};
 use crate::pure::node::{FromSequencer, ToSequencer, View};
+use crate::limits;
+use crate::pure::session::{Part, Piece, SharedBytes, Transmit};
 use crate::pure::types::Revision;
 use crate::stdx::time::Monotonic;
 
@@ -79,6 +84,7 @@ pub struct Loop<I: Io> {
     sequencer: Sequencer,
     completions: Vec<Completion>,
     pieces: SendPieces,
+    transmit: Transmit,
     stop: Box<dyn FnMut() -> bool>,
     stopping_since: Option<Monotonic>,
 }
@@ -90,7 +96,8 @@ impl<I: Io> Loop<I> {
     /// Puts a core together. `stop` is asked after each wake of the loop and says whether to stop.
     pub fn new(io: I, shard: Shard, sequencer: Sequencer, stop: Box<dyn FnMut() -> bool>) -> Loop<I> {
         let (completions, pieces) = (Vec::new(), SendPieces::default());
-        Loop { io, shard, sequencer, completions, pieces, stop, stopping_since: None }
+        let transmit = Transmit::new(limits::shard::SEND_BYTES_MAX, limits::shard::SEND_PIECES_MAX);
+        Loop { io, shard, sequencer, completions, pieces, transmit, stop, stopping_since: None }
     }
 
     /// Turns until it is asked to stop or the log fails.
@@ -149,11 +156,15 @@ impl<I: Io> Loop<I> {
             }
             Completion::Closed { conn, cause } => {
                 let at_once = !matches!(cause, CloseCause::EndOfStream);
-                if front.handle_closed(conn.0, at_once) {
+                let views = self.shard.views.enter();
+                if front.handle_closed(conn.0, at_once, views.load(), now) {
                     self.io.close(conn);
                 }
             }
-            Completion::Sent { conn } => front.handle_sent(conn.0),
+            Completion::Sent { conn } => {
+                let views = self.shard.views.enter();
+                front.handle_sent(conn.0, views.load(), now);
+            }
             Completion::LogWritten { token, buffer } => self.sequencer.log_written(token, &buffer, now),
             Completion::LogFailed { token, error } => self.sequencer.log_failed(token, error)?,
             Completion::SegmentReady { number } => self.sequencer.node.handle_segment_ready(number),
@@ -189,9 +200,12 @@ impl<I: Io> Loop<I> {
     }
 
     fn submit_sends(&mut self) {
-        while let Some(outgoing) = self.shard.front.poll_outgoing(&mut self.pieces) {
+        while let Some(outgoing) = self.shard.front.poll_outgoing(&mut self.transmit) {
             match outgoing {
-                Outgoing::Send(conn) => self.io.send(ConnId(conn), &mut self.pieces),
+                Outgoing::Send(conn) => {
+                    fill(&mut self.pieces, &mut self.transmit);
+                    self.io.send(ConnId(conn), &mut self.pieces);
+                }
                 Outgoing::Close(conn) => self.io.close(ConnId(conn)),
                 Outgoing::PauseReceive(conn) => self.io.pause_receive(ConnId(conn)),
                 Outgoing::ResumeReceive(conn) => self.io.resume_receive(ConnId(conn)),
@@ -212,5 +226,27 @@ impl<I: Io> Loop<I> {
     /// The pieces, for tests and the simulator.
     pub fn parts(&mut self) -> (&mut I, &mut Shard, &mut Sequencer) {
         (&mut self.io, &mut self.shard, &mut self.sequencer)
+    }
+}
+
+/// A referenced piece as bytes that the kernel may read.
+struct Referenced(SharedBytes, Range<usize>);
+
+impl AsRef<[u8]> for Referenced {
+    fn as_ref(&self) -> &[u8] {
+        &(*self.0).as_ref()[self.1.clone()]
+    }
+}
+
+/// Moves what a session gave into the pieces of a send; the transmit is empty afterwards.
+fn fill(pieces: &mut SendPieces, transmit: &mut Transmit) {
+    let (copied, parts) = transmit.take();
+    let copied = Bytes::from(copied);
+    for part in parts {
+        pieces.push(match part {
+            Part::Copied(range) => copied.slice(range),
+            Part::Piece(Piece::Bytes(bytes)) => bytes,
+            Part::Piece(Piece::Shared(memory, range)) => Bytes::from_owner(Referenced(memory, range)),
+        });
     }
 }

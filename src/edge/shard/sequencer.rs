@@ -45,7 +45,7 @@ impl Sequencer {
             replies,
             compacted: (-1, 0),
             write_began: Monotonic(0),
-            sync_seconds: Histogram::new(Histogram::sync_bounds()),
+            sync_seconds: crate::edge::ops::metrics::disk_histogram(),
             log_bytes_written: 0,
             on_ready: Some(on_ready),
         }

@@ -371,7 +371,7 @@ pub fn decode_put(payload: &[u8]) -> Option<(u64, PutView<'_>)> {
 /// Makes the ids of a member's proposals, as etcd does: 16 bits of the member's id, 40 bits of the
 /// milliseconds at start, a counter of 8 bits that runs over into them. A restarted member so makes other
 /// ids than it did before, unless it proposed more than 256 times a millisecond since.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RequestIds {
     prefix: u64,
     suffix: u64,

@@ -4,7 +4,7 @@
 //! Always true: a member's id and the cluster's id never change after bootstrap.
 //! Not here: Raft's view of the members, connections to them.
 
-pub mod conf_change;
+pub mod context;
 
 use sha1::{Digest, Sha1};
 

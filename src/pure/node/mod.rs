@@ -31,7 +31,7 @@ use crate::pure::api::requests::{InternalRequest, LeaseCheckpoint, LeaseRevokeRe
 use crate::pure::apply::{Applier, Outcome};
 use crate::pure::lease::{Deadlines, Renewal};
 use crate::pure::mvcc::Retired;
-use crate::pure::raft::{Effect as RaftEffect, Entry, EntryKind, Raft};
+use crate::pure::raft::{Effect as RaftEffect, Entry, EntryKind, Persisted, ProposeRefused, Raft, Role};
 use crate::pure::types::{LeaseId, LogIndex, Revision, Term};
 use crate::pure::wal::{BatchBuffer, NeedSegment, WriteBatch, Writer};
 use crate::stdx::time::Monotonic;
@@ -200,7 +200,7 @@ impl Node {
     fn propose_own(&mut self, operation: Operation, waiter: Option<Waiter>) {
         let request =
             InternalRequest { id: self.ids.next(), username: String::new(), auth_revision: 0, operation };
-        self.proposed.push((log_payload::encode(&request), waiter));
+        self.proposed.push((log_payload::encode(&request).into(), waiter));
     }
 
     fn reply(&mut self, ticket: Ticket, reply: Reply) {
@@ -213,7 +213,7 @@ impl Node {
     /// Never on a write that succeeded in full; a short write is the caller's to report as failed.
     pub fn handle_log_written(&mut self, token: u64, bytes: usize, now: Monotonic) {
         let persisted = self.log.handle_written(token, bytes).expect("a short write was reported as written");
-        self.raft.handle_persisted(persisted);
+        self.persisted(persisted);
         self.idle_since = Some(now);
     }
 
@@ -223,8 +223,12 @@ impl Node {
     /// Always, outside of canaries.
     pub fn handle_log_failed(&mut self, token: u64) -> Result<(), crate::pure::wal::Poisoned> {
         let persisted = self.log.handle_write_failed(token)?;
-        self.raft.handle_persisted(persisted);
+        self.persisted(persisted);
         Ok(())
+    }
+
+    fn persisted(&mut self, persisted: Persisted) {
+        self.raft.handle_persisted(persisted).expect("the log reports what it was given, in order");
     }
 
     /// A segment is there.
@@ -290,23 +294,11 @@ impl Node {
     }
 
     fn feed_raft(&mut self, now: Monotonic) {
-        if !self.proposed.is_empty() && self.raft.is_leader() {
-            let mut index = self.raft.last_index();
-            let mut payloads = Vec::with_capacity(self.proposed.len());
-            for (payload, waiter) in self.proposed.drain(..) {
-                index = index.next();
-                payloads.push(payload);
-                if let Some(waiter) = waiter {
-                    self.waiting.push_back((index, waiter));
-                }
-            }
-            self.raft.propose(payloads).expect("a leader takes proposals");
-            assert_eq!(self.raft.last_index(), index, "each proposal became one entry");
-        }
+        self.propose_all();
         while let Some(effect) = self.raft.poll_effect() {
             match effect {
                 RaftEffect::Persist(persist) => self.log.append(persist.ticket, persist.hard_state, persist.entries),
-                RaftEffect::Apply(entries) => self.committed.extend(entries),
+                RaftEffect::Apply { entries } => self.committed.extend(entries),
                 RaftEffect::LeaderChanged { .. } => self.leader_changed(),
                 RaftEffect::Send { .. } => unreachable!("a sole member has nobody to send to"),
                 RaftEffect::ReadReady { .. } => unreachable!("reads of a sole member need no round"),
@@ -319,6 +311,29 @@ impl Node {
         if self.idle_since.is_none() && self.log.needs_idle_batch() {
             self.idle_since = Some(now);
         }
+    }
+
+    /// Hands this turn's proposals to Raft. What it can't take now waits for a later turn.
+    fn propose_all(&mut self) {
+        if self.proposed.is_empty() || !self.leads() {
+            return;
+        }
+        let payloads = self.proposed.iter().map(|(payload, _)| payload.clone());
+        let mut index = match self.raft.propose(payloads) {
+            Ok(proposed) => proposed.first,
+            Err(ProposeRefused::Full) => return,
+            Err(refused) => unreachable!("a sole leader takes requests: {refused:?}"),
+        };
+        for (_, waiter) in self.proposed.drain(..) {
+            if let Some(waiter) = waiter {
+                self.waiting.push_back((index, waiter));
+            }
+            index = index.next();
+        }
+    }
+
+    fn leads(&self) -> bool {
+        self.raft.role() == Role::Leader
     }
 
     fn leader_changed(&mut self) {
@@ -367,7 +382,8 @@ impl Node {
     /// Begins an entry that is no plain put.
     fn begin_entry(&mut self, entry: Entry, work: &mut Work, now: Monotonic) -> Option<Outcome> {
         if entry.kind != EntryKind::Normal {
-            let member = start::member_of_conf_change(&entry);
+            let (change, member) = start::bootstrap_change(&entry);
+            self.raft.apply_conf_change(Some(&change)).expect("the sole member is this one");
             self.applier.add_member(member);
             return Some(Outcome::Nothing);
         }
@@ -412,7 +428,7 @@ impl Node {
 
     /// The leader's empty entry was applied: reads may be served here and leases end from now on.
     fn own_term_begins(&mut self, term: Term, now: Monotonic) {
-        if term != self.raft.term() || !self.raft.is_leader() {
+        if term != self.raft.term() || !self.leads() {
             return;
         }
         self.own_term_applied = true;
@@ -428,6 +444,7 @@ impl Node {
 
     fn finish_entry(&mut self, index: LogIndex, outcome: Outcome, now: Monotonic) {
         self.applied = index;
+        self.raft.handle_applied(index);
         self.unpublished = true;
         match &outcome {
             Outcome::LeaseGrant { id, ttl, .. } => {
@@ -506,8 +523,8 @@ impl Node {
             applied: self.applied,
             committed: self.raft.committed(),
             term: self.raft.term(),
-            leader: self.raft.leader().0,
-            local_read_ok: self.own_term_applied && self.raft.is_leader(),
+            leader: self.raft.leader().map_or(0, |leader| leader.0),
+            local_read_ok: self.own_term_applied && self.leads(),
             db_bytes: self.log_bytes,
             db_bytes_in_use: bytes.retained,
         }

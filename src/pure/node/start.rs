@@ -8,8 +8,8 @@ use super::{Counters, Node, Publishing};
 use crate::pure::api::log_payload::RequestIds;
 use crate::pure::api::requests::{MemberAttributes, Operation};
 use crate::pure::apply::Applier;
-use crate::pure::cluster::{Member, conf_change};
-use crate::pure::raft::{Entry, Raft};
+use crate::pure::cluster::{Member, context};
+use crate::pure::raft::{ConfChange, ConfChangeKind, Entry, Raft};
 use crate::pure::types::LogIndex;
 use crate::pure::wal::Writer;
 
@@ -78,12 +78,16 @@ impl Node {
     }
 }
 
-/// The member that a bootstrap ConfChange adds.
+/// The change of a bootstrap entry and the member that it adds.
 ///
 /// # Panics
 /// On anything that this version can't have written: membership changes come with the cluster.
-pub(super) fn member_of_conf_change(entry: &Entry) -> Member {
-    conf_change::decode_add_member(&entry.payload).unwrap_or_else(|| {
+pub(super) fn bootstrap_change(entry: &Entry) -> (ConfChange, Member) {
+    let change = ConfChange::decode(&entry.payload).filter(|change| change.kind == ConfChangeKind::AddNode);
+    let member = change.as_ref().and_then(|change| {
+        context::decode(&change.context).filter(|member| member.id == change.member.0 && !member.is_learner)
+    });
+    change.zip(member).unwrap_or_else(|| {
         panic!(
             "log entry {} changes the members in a way that this version does not know; start the version that \
              wrote it",

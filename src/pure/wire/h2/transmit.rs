@@ -101,6 +101,12 @@ impl Transmit {
         self.bytes = 0;
     }
 
+    /// Takes everything out: the memory of the copied parts, and the parts in the order of sending.
+    pub fn take(&mut self) -> (Vec<u8>, std::vec::Drain<'_, Part>) {
+        self.bytes = 0;
+        (std::mem::take(&mut self.copied), self.parts.drain(..))
+    }
+
     /// Bytes in all parts.
     pub fn len(&self) -> usize {
         self.bytes

@@ -1,0 +1,88 @@
+//! Requests under way.
+
+use crate::pure::api::responses::Values;
+use crate::pure::api::rpcs::Rpc;
+use crate::pure::apply::TxnRun;
+use crate::pure::mvcc::{HashWalk, RangeWalk};
+use crate::pure::session::StreamId;
+use crate::pure::types::{LeaseId, Revision};
+use crate::pure::watch::StreamKey;
+use crate::stdx::slab::Key;
+
+use super::reads::StreamRead;
+
+/// One request: where its answer goes, and how far it is.
+pub(super) struct Call {
+    pub(super) connection: Key,
+    pub(super) stream: StreamId,
+    pub(super) rpc: Rpc,
+    pub(super) state: State,
+    /// Payload bytes of the wish that it waits for.
+    pub(super) wish_bytes: usize,
+}
+
+/// What a request does.
+///
+/// ```text
+/// unary:   Asked | Range | Txn | Hash --> answered
+/// streams: RangeStream --> ended;  Watch, KeepAlive, Health: until cancelled or ended
+/// ```
+pub(super) enum State {
+    /// Waits for the sequencer, which answers in full.
+    Asked,
+    /// Waits for the remaining time of a lease; whether its keys are wanted.
+    TimeToLive { lease: LeaseId, keys: bool },
+    /// One keepalive of the stream whose call this is.
+    Renewal { lease: LeaseId, of: Key },
+    /// A range being walked.
+    Range { walk: Box<RangeWalk>, values: Values, revision: Revision },
+    /// A read-only transaction at one revision.
+    Txn { run: Box<TxnRun>, revision: Revision, compact_revision: Revision },
+    /// A hash being computed.
+    Hash { walk: Box<HashWalk>, revision: Revision },
+    /// A range sent in chunks.
+    RangeStream(Box<StreamRead>),
+    /// A watch stream.
+    Watch { hub_stream: StreamKey },
+    /// A keepalive stream: renewals not yet answered, and whether the client sends no more.
+    KeepAlive { unanswered: usize, half_closed: bool },
+    /// A health watch: says its state once and stays open.
+    Health,
+}
+
+impl Call {
+    /// True while the sequencer will still send a reply for this call.
+    pub(super) fn waits_for_sequencer(&self) -> bool {
+        matches!(self.state, State::Asked | State::TimeToLive { .. } | State::Renewal { .. })
+    }
+
+    /// True for streams that end only when somebody ends them.
+    pub(super) fn is_endless(&self) -> bool {
+        matches!(self.state, State::Watch { .. } | State::KeepAlive { .. } | State::Health)
+    }
+
+    /// The revision that the cleaner has to keep for it.
+    pub(super) fn floor(&self) -> Option<Revision> {
+        match &self.state {
+            State::Range { walk, .. } => Some(walk.revision()),
+            State::Txn { revision, .. } => Some(*revision),
+            // All history from its compact revision on.
+            State::Hash { walk, .. } => Some(walk.compact_revision()),
+            State::RangeStream(read) => Some(read.revision()),
+            _ => None,
+        }
+    }
+}
+
+/// Counts of one RPC, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RpcCounts {
+    /// Begun.
+    pub started: u64,
+    /// Ended, by gRPC's status code.
+    pub handled: [u64; 17],
+    /// Messages received.
+    pub received: u64,
+    /// Messages sent.
+    pub sent: u64,
+}

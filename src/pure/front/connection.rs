@@ -1,0 +1,275 @@
+//! A connection's events, one after the other.
+
+use super::calls::State;
+use super::{Front, Outgoing};
+use crate::pure::api::rpcs::{Kind, Rpc};
+use crate::pure::api::status::{self, Status};
+use crate::pure::node::View;
+use crate::pure::session::{Meta, RpcKind, Session, SessionEvent, StreamId};
+use crate::pure::wire::grpc::head::Resolved;
+use crate::stdx::slab::Key;
+use crate::stdx::time::Monotonic;
+
+use hashbrown::HashMap;
+
+/// One client connection of the shard.
+pub(super) struct Connection {
+    pub(super) key: Key,
+    pub(super) session: Session,
+    /// Calls that more events can come for, or that can be cancelled.
+    pub(super) calls: HashMap<StreamId, Key, foldhash::fast::FixedState>,
+    /// A send is under way.
+    pub(super) is_sending: bool,
+    /// In the queue of those that may have something to send.
+    pub(super) is_dirty: bool,
+    /// Waits for credits.
+    pub(super) is_starved: bool,
+    receive_paused: bool,
+    /// The client sends nothing more.
+    ended: bool,
+    timer: Option<Monotonic>,
+}
+
+/// The table of RPCs as sessions ask for it.
+pub fn resolve(path: &[u8]) -> Resolved {
+    let Some(rpc) = Rpc::by_path(path) else {
+        let service = path.strip_prefix(b"/").unwrap_or(path);
+        let service = service.iter().rposition(|byte| *byte == b'/').map_or(service, |slash| &service[..slash]);
+        let known = Rpc::ALL.iter().any(|rpc| rpc.row().service.as_bytes() == service);
+        return if known { Resolved::UnknownMethod } else { Resolved::UnknownService };
+    };
+    let kind = match rpc.row().kind {
+        Kind::Unary => RpcKind::Unary,
+        Kind::ServerStream => RpcKind::ServerStream,
+        Kind::ClientStream | Kind::Bidi => RpcKind::ClientStream,
+    };
+    Resolved::Rpc { route: rpc as u16, kind }
+}
+
+impl Front {
+    /// A client has connected. False: it is not wanted, close it.
+    pub fn handle_accepted(&mut self, key: Key, _listener: usize, now: Monotonic) -> bool {
+        if self.draining {
+            return false;
+        }
+        if self.connections.len() <= key.slot() {
+            self.connections.resize_with(key.slot() + 1, || None);
+        }
+        let mut connection = Box::new(Connection {
+            key,
+            session: Session::new(self.config.session, now),
+            calls: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(self.config.seed)),
+            is_sending: false,
+            is_dirty: false,
+            is_starved: false,
+            receive_paused: false,
+            ended: false,
+            timer: None,
+        });
+        self.arm(&mut connection);
+        let earlier = self.connections[key.slot()].replace(connection);
+        assert!(earlier.is_none(), "a slot is reused only after its connection was given up");
+        self.connections_live += 1;
+        true
+    }
+
+    /// Bytes of a client.
+    pub fn handle_bytes(&mut self, key: Key, bytes: &[u8], view: &View, now: Monotonic) {
+        self.received_bytes += bytes.len() as u64;
+        self.with_connection(key, |front, connection| {
+            connection.session.handle_bytes(now, bytes);
+            front.take_events(connection, view, now);
+        });
+    }
+
+    /// The client sends nothing more, or (`at_once`) the connection is broken. True: close it now; otherwise
+    /// [`Outgoing::Close`] follows.
+    pub fn handle_closed(&mut self, key: Key, at_once: bool, view: &View, now: Monotonic) -> bool {
+        let mut known = false;
+        let mut close = true;
+        self.with_connection(key, |front, connection| {
+            known = true;
+            connection.ended = true;
+            connection.session.handle_disconnect();
+            front.take_events(connection, view, now);
+            close = at_once || !connection.session.wants_transmit() && !connection.is_sending;
+        });
+        if known && close {
+            self.forget(key);
+        }
+        known && close
+    }
+
+    /// The send under way has ended.
+    pub fn handle_sent(&mut self, key: Key, view: &View, now: Monotonic) {
+        self.with_connection(key, |front, connection| {
+            connection.is_sending = false;
+            // Room may have come for producers, and events that were held back.
+            front.take_events(connection, view, now);
+            front.mark_dirty(connection);
+        });
+    }
+
+    pub(super) fn connection(&mut self, key: Key) -> Option<&mut Connection> {
+        let slot = self.connections.get_mut(key.slot())?.as_deref_mut();
+        slot.filter(|connection| connection.key == key)
+    }
+
+    /// Runs `body` with the connection taken out of its slot.
+    pub(super) fn with_connection(&mut self, key: Key, body: impl FnOnce(&mut Front, &mut Connection)) {
+        let Some(slot) = self.connections.get_mut(key.slot()) else { return };
+        let Some(mut connection) = slot.take_if(|connection| connection.key == key) else { return };
+        body(self, &mut connection);
+        self.connections[key.slot()] = Some(connection);
+    }
+
+    /// Gives a connection up: nothing of it is left but calls that the sequencer still answers.
+    pub(super) fn forget(&mut self, key: Key) {
+        let Some(slot) = self.connections.get_mut(key.slot()) else { return };
+        let Some(connection) = slot.take_if(|connection| connection.key == key) else { return };
+        self.connections_live -= 1;
+        if let Some(at) = connection.timer {
+            self.timers.remove(&(at, key));
+        }
+        for call in connection.calls.values() {
+            self.cancel_call(*call);
+        }
+    }
+
+    /// Handles all events that credits allow, then looks what the connection wants from the loop.
+    pub(super) fn take_events(&mut self, connection: &mut Connection, view: &View, now: Monotonic) {
+        loop {
+            if !self.has_credit() {
+                if !connection.is_starved {
+                    connection.is_starved = true;
+                    self.starved.push_back(connection.key);
+                }
+                break;
+            }
+            let Some(event) = connection.session.poll_event() else { break };
+            self.handle_event(connection, event, view, now);
+        }
+        self.after_events(connection);
+    }
+
+    /// Notes what the connection wants now: to send, to be read or not, to be woken.
+    pub(super) fn after_events(&mut self, connection: &mut Connection) {
+        if connection.session.wants_transmit() || connection.session.wants_close() {
+            self.mark_dirty(connection);
+        }
+        let pause = !connection.session.wants_read() || connection.is_starved;
+        if pause != connection.receive_paused && !connection.ended {
+            connection.receive_paused = pause;
+            let key = connection.key;
+            self.commands.push_back(if pause { Outgoing::PauseReceive(key) } else { Outgoing::ResumeReceive(key) });
+        }
+        self.arm(connection);
+    }
+
+    pub(super) fn mark_dirty(&mut self, connection: &mut Connection) {
+        if !connection.is_dirty && !connection.is_sending {
+            connection.is_dirty = true;
+            self.dirty.push_back(connection.key);
+        }
+    }
+
+    /// Registers the session's next timeout if it is earlier than what is registered. A later one is found
+    /// when the earlier fires.
+    fn arm(&mut self, connection: &mut Connection) {
+        let Some(next) = connection.session.next_timeout() else { return };
+        if connection.timer.is_some_and(|at| at <= next) {
+            return;
+        }
+        if let Some(at) = connection.timer.replace(next) {
+            self.timers.remove(&(at, connection.key));
+        }
+        self.timers.insert((next, connection.key));
+    }
+
+    pub(super) fn fire_timers(&mut self, view: &View, now: Monotonic) {
+        while let Some((at, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, key));
+            self.with_connection(key, |front, connection| {
+                connection.timer = None;
+                connection.session.handle_timeout(now);
+                front.take_events(connection, view, now);
+            });
+        }
+    }
+
+    fn handle_event(&mut self, connection: &mut Connection, event: SessionEvent, view: &View, now: Monotonic) {
+        match event {
+            SessionEvent::Call { stream, route, meta, message } => {
+                let Some(rpc) = self.begin(connection, stream, route, &meta, view) else { return };
+                self.counts[rpc as usize].received += 1;
+                if rpc.row().kind == Kind::Unary {
+                    self.unary(connection, stream, rpc, &message, view);
+                } else {
+                    self.open_server_stream(connection, stream, rpc, &message, view);
+                }
+            }
+            SessionEvent::Request { stream, route, meta } => {
+                let Some(rpc) = self.begin(connection, stream, route, &meta, view) else { return };
+                self.open_client_stream(connection, stream, rpc, now);
+            }
+            SessionEvent::Message { stream, message } => self.stream_message(connection, stream, &message, view),
+            SessionEvent::HalfClosed { stream } => self.half_closed(connection, stream),
+            SessionEvent::Cancelled { stream } | SessionEvent::DeadlineExceeded { stream } => {
+                if let Some(call) = connection.calls.remove(&stream) {
+                    self.cancel_call(call);
+                }
+            }
+            SessionEvent::Room { stream } => {
+                if let Some(call) = connection.calls.get(&stream).copied() {
+                    self.has_room(connection, call, view);
+                }
+            }
+            SessionEvent::Http1(request) => self.http1.push_back((connection.key, request)),
+        }
+    }
+
+    /// The RPC of a route, if it may begin: it exists in this version, and there is a leader if one is wanted.
+    fn begin(
+        &mut self,
+        connection: &mut Connection,
+        stream: StreamId,
+        route: u16,
+        meta: &Meta,
+        view: &View,
+    ) -> Option<Rpc> {
+        let rpc = Rpc::ALL[usize::from(route)];
+        self.counts[rpc as usize].started += 1;
+        match check_begin(rpc, meta, view) {
+            Ok(()) => Some(rpc),
+            Err(status) => {
+                self.end(connection, stream, rpc, &status);
+                None
+            }
+        }
+    }
+
+    /// A call that the client gave up, or whose connection is gone. What the sequencer still answers is kept
+    /// until then.
+    pub(super) fn cancel_call(&mut self, key: Key) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if let State::Watch { hub_stream, .. } = &call.state {
+            let stream = *hub_stream;
+            self.watch_calls.remove(&stream.to_u64());
+            self.hub.close_stream(stream);
+        }
+        if call.waits_for_sequencer() {
+            return;
+        }
+        self.calls.remove(key);
+    }
+}
+
+fn check_begin(rpc: Rpc, meta: &Meta, view: &View) -> Result<(), Status> {
+    if meta.client_version.as_deref().is_some_and(|version| std::str::from_utf8(version).is_err()) {
+        return Err(status::INVALID_CLIENT_API_VERSION);
+    }
+    if meta.require_leader && view.leader == 0 {
+        return Err(status::NO_LEADER);
+    }
+    Rpc::resolve(rpc.row().path.as_bytes()).map(|_| ())
+}

@@ -1,0 +1,305 @@
+//! Long reads: walked a slice at a time, in turn.
+
+use super::calls::{Call, State};
+use super::connection::Connection;
+use super::unary::{check_fresh, resolve_revision};
+use super::Front;
+use crate::limits;
+use crate::pure::api::authorize::{Authorized, Wanted, authorize};
+use crate::pure::api::codec::decode_request;
+use crate::pure::api::requests::RangeRequest;
+use crate::pure::api::responses::{
+    Body, HashKvResponse, HashResponse, RangeResponse, ResponseHeader, TxnResponse, Values, range_stream_chunk,
+};
+use crate::pure::api::rpcs::Rpc;
+use crate::pure::api::status::Status;
+use crate::pure::api::validate;
+use crate::pure::apply::{ReadState, range_query};
+use crate::pure::mvcc::{RangeResult, RangeWalk};
+use crate::pure::node::View;
+use crate::pure::session::StreamId;
+use crate::pure::types::Revision;
+use crate::stdx::slab::Key;
+use crate::stdx::time::Monotonic;
+use crate::stdx::work::{Step, Work};
+
+use super::reply::status_of;
+
+/// Records of the first message of a RangeStream (etcd 3.7).
+const STREAM_CHUNK_FIRST: i64 = 10;
+
+/// A RangeStream under way: one revision, chunk by chunk.
+pub(super) struct StreamRead {
+    request: RangeRequest,
+    revision: Revision,
+    walk: Option<Box<RangeWalk>>,
+    /// Records that the chunk under way may have.
+    chunk_max: i64,
+    sent: i64,
+    request_bytes_max: usize,
+}
+
+impl StreamRead {
+    pub(super) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Records that the client still wants at most; `None` without a limit.
+    fn left(&self) -> Option<i64> {
+        (self.request.limit > 0).then(|| self.request.limit - self.sent)
+    }
+
+    fn walk(&mut self) -> &mut RangeWalk {
+        let limit = self.left().map_or(self.chunk_max, |left| left.min(self.chunk_max));
+        let (request, revision) = (&self.request, self.revision);
+        self.walk.get_or_insert_with(|| {
+            let mut query = range_query(request, revision);
+            query.limit = limit;
+            Box::new(RangeWalk::new(query))
+        })
+    }
+
+    /// Takes a chunk's records; the response to send, and whether it is the last.
+    fn advance(&mut self, found: RangeResult, header: ResponseHeader) -> (RangeResponse, bool) {
+        self.walk = None;
+        let before = self.sent;
+        self.sent += i64::try_from(found.records.len()).expect("fewer than 2^63 records");
+        let is_last = !found.more || self.left() == Some(0);
+        if let Some(last) = found.records.last() {
+            // The least key after it.
+            let mut next = last.key().to_vec();
+            next.push(0);
+            self.request.key = next.into();
+            if self.request.range_end.is_empty() {
+                self.request.range_end = self.request.key.clone();
+            }
+        }
+        let response = RangeResponse {
+            header: is_last.then_some(header),
+            records: found.records,
+            values: Values::of(self.request.keys_only, self.request.sort_target),
+            more: is_last && found.more,
+            count: if is_last { before + found.count } else { 0 },
+        };
+        (response, is_last)
+    }
+
+    /// The next chunk has twice or half the records, so that messages approach the request limit.
+    fn adapt(&mut self, message_bytes: usize) {
+        if message_bytes < self.request_bytes_max / 2 {
+            self.chunk_max = self.chunk_max.saturating_mul(2);
+        } else if message_bytes > self.request_bytes_max * 2 {
+            self.chunk_max = (self.chunk_max / 2).max(1);
+        }
+    }
+}
+
+/// What a slice of a read came to.
+enum Slice {
+    More,
+    /// The stream's client has to read first.
+    NoRoom,
+    Done,
+}
+
+impl Front {
+    /// Begins a read; a short one is answered at once.
+    pub(super) fn begin_read(
+        &mut self,
+        connection: &mut Connection,
+        stream: StreamId,
+        rpc: Rpc,
+        state: State,
+        view: &View,
+    ) {
+        let mut call = Call { connection: connection.key, stream, rpc, state, wish_bytes: 0 };
+        match self.slice(connection, &mut call, view) {
+            Slice::Done => {}
+            slice @ (Slice::More | Slice::NoRoom) => {
+                let key = self.calls.insert(call);
+                connection.calls.insert(stream, key);
+                if matches!(slice, Slice::More) {
+                    self.reading.push_back(key);
+                }
+            }
+        }
+    }
+
+    /// Gives each long read a slice, in turn.
+    pub(super) fn read_some(&mut self, view: &View, _now: Monotonic) {
+        for _ in 0..self.reading.len() {
+            let Some(key) = self.reading.pop_front() else { return };
+            self.read_slice(key, view);
+        }
+    }
+
+    fn read_slice(&mut self, key: Key, view: &View) {
+        // Cancelled ones are gone.
+        let Some(mut call) = self.calls.remove(key) else { return };
+        let (connection, stream) = (call.connection, call.stream);
+        self.with_connection(connection, |front, connection| {
+            connection.calls.remove(&stream);
+            match front.slice(connection, &mut call, view) {
+                Slice::Done => {}
+                slice @ (Slice::More | Slice::NoRoom) => {
+                    let key = front.calls.insert(call);
+                    connection.calls.insert(stream, key);
+                    if matches!(slice, Slice::More) {
+                        front.reading.push_back(key);
+                    }
+                }
+            }
+            front.after_events(connection);
+        });
+    }
+
+    /// A stream that waited for room goes on.
+    pub(super) fn resume_read(&mut self, key: Key) {
+        self.reading.push_back(key);
+    }
+
+    fn slice(&mut self, connection: &mut Connection, call: &mut Call, view: &View) -> Slice {
+        let mut work = Work::new(limits::slice::RANGE_UNITS);
+        let (stream, rpc) = (call.stream, call.rpc);
+        match &mut call.state {
+            State::Range { walk, values, revision } => match walk.step(&view.kv, &mut work) {
+                Step::More | Step::Pending => Slice::More,
+                Step::Done(found) => {
+                    let response = RangeResponse {
+                        header: Some(self.header(view, *revision)),
+                        records: found.records,
+                        values: *values,
+                        more: found.more,
+                        count: found.count,
+                    };
+                    let mut body = Body::with_capacity(0, capacity_of(&response));
+                    response.encode(&mut body);
+                    self.answer_body(connection, stream, rpc, body);
+                    Slice::Done
+                }
+            },
+            State::Txn { run, revision, compact_revision } => {
+                let mut state =
+                    ReadState { view: &view.kv, revision: *revision, compact_revision: *compact_revision };
+                match run.step(&mut state, &mut work) {
+                    Step::More | Step::Pending => return Slice::More,
+                    Step::Done(Ok(mut response)) => {
+                        response.header = self.header(view, *revision);
+                        self.answer_txn(connection, stream, rpc, &response);
+                    }
+                    Step::Done(Err(error)) => self.end(connection, stream, rpc, &status_of(error)),
+                }
+                Slice::Done
+            }
+            State::Hash { walk, revision } => match walk.step(&view.kv, &mut work) {
+                Step::More | Step::Pending => Slice::More,
+                Step::Done(hash) => {
+                    let header = self.header(view, *revision);
+                    let (compact_revision, hash_revision) = (walk.compact_revision(), walk.revision());
+                    if rpc == Rpc::Hash {
+                        let response = HashResponse { header, hash: digest(hash, view) };
+                        self.answer(connection, stream, rpc, &response);
+                    } else {
+                        let response = HashKvResponse { header, hash, compact_revision, hash_revision };
+                        self.answer(connection, stream, rpc, &response);
+                    }
+                    Slice::Done
+                }
+            },
+            State::RangeStream(read) => self.stream_slice(connection, stream, rpc, read, view),
+            _ => unreachable!("only reads are walked"),
+        }
+    }
+
+    fn stream_slice(
+        &mut self,
+        connection: &mut Connection,
+        stream: StreamId,
+        rpc: Rpc,
+        read: &mut StreamRead,
+        view: &View,
+    ) -> Slice {
+        if connection.session.stream_room(stream) == 0 {
+            connection.session.want_room(stream);
+            return Slice::NoRoom;
+        }
+        let mut work = Work::new(limits::slice::RANGE_UNITS);
+        let found = match read.walk().step(&view.kv, &mut work) {
+            Step::More | Step::Pending => return Slice::More,
+            Step::Done(found) => found,
+        };
+        let (response, is_last) = read.advance(found, self.header(view, read.revision));
+        let mut body = Body::with_capacity(0, capacity_of(&response));
+        range_stream_chunk(&response, &mut body);
+        read.adapt(body.message_len());
+        self.stream_body(connection, stream, rpc, body);
+        if !is_last {
+            return Slice::More;
+        }
+        self.end(connection, stream, rpc, &Status::OK);
+        Slice::Done
+    }
+
+    /// Begins a RangeStream.
+    pub(super) fn range_stream(
+        &mut self,
+        connection: &mut Connection,
+        stream: StreamId,
+        message: &bytes::Bytes,
+        view: &View,
+    ) -> Result<(), Status> {
+        let request: RangeRequest = decode_request(message)?;
+        validate::validate_range(&request)?;
+        validate::validate_range_stream(&request)?;
+        check_fresh(request.serializable, view)?;
+        let proof = authorize(Rpc::RangeStream, Wanted::Range(&request))?;
+        let revision = resolve_revision(request.revision, &view.kv)?;
+        let read = self.begin_stream(proof, request, revision);
+        self.begin_read(connection, stream, Rpc::RangeStream, State::RangeStream(Box::new(read)), view);
+        Ok(())
+    }
+
+    fn begin_stream(&self, _: Authorized, request: RangeRequest, revision: Revision) -> StreamRead {
+        StreamRead {
+            request,
+            revision,
+            walk: None,
+            chunk_max: STREAM_CHUNK_FIRST,
+            sent: 0,
+            request_bytes_max: self.config.request_bytes_max,
+        }
+    }
+
+    /// The answer to a transaction.
+    pub(super) fn answer_txn(
+        &mut self,
+        connection: &mut Connection,
+        stream: StreamId,
+        rpc: Rpc,
+        response: &TxnResponse,
+    ) {
+        let mut body = Body::new(0);
+        response.encode(&mut body);
+        self.answer_body(connection, stream, rpc, body);
+    }
+}
+
+/// Room for a response whose records are small; large ones are not copied.
+fn capacity_of(response: &RangeResponse) -> usize {
+    let copied = |bytes: usize| if bytes <= limits::response::RECORD_COPIED_BYTES_MAX { bytes } else { 0 };
+    64 + response.records.iter().map(|record| 8 + copied(record.kv_bytes().len())).sum::<usize>()
+}
+
+/// Our own digest of all replicated state: the key space's hash, then leases and members.
+fn digest(hash_kv: u32, view: &View) -> u32 {
+    let mut digest = crc32c::crc32c_append(hash_kv, b"lease");
+    for lease in view.leases.iter() {
+        digest = crc32c::crc32c_append(digest, &lease.id.to_be_bytes());
+        digest = crc32c::crc32c_append(digest, &lease.ttl.to_be_bytes());
+    }
+    for member in view.members.iter() {
+        digest = crc32c::crc32c_append(digest, &member.id.to_be_bytes());
+        digest = crc32c::crc32c_append(digest, member.name.as_bytes());
+    }
+    digest
+}
