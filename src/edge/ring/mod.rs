@@ -5,8 +5,8 @@
 //! Always true: memory handed to the kernel is owned here until the operation's completion, beyond `close` and
 //! `drop`; a connection's descriptor is closed after the last completion of its operations, so no token outlives
 //! its meaning; at most one receive and one send of a connection are under way.
-//! Not here: protocol, decisions. `unsafe` is in `buffer`, `queue`, `receive`, `send`, `system` and two calls each
-//! of `log`, `sockets` and this file.
+//! Not here: protocol, decisions. `unsafe` is in `buffer`, `queue`, `receive`, `send`, `system`, and at the
+//! pushes and registrations of `log`, `sockets` and this file.
 
 pub mod buffer;
 mod log;

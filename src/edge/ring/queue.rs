@@ -345,7 +345,10 @@ mod tests {
             queue.push_plain(Plain::Cancel(Token::of(Operation::Receive, 1)), token);
         }
         let mut seen = vec![false; count as usize];
+        let mut turns = 0;
         while queue.in_flight() > 0 {
+            turns += 1;
+            assert!(turns < 10_000, "{} completions are lost", queue.in_flight());
             queue.enter(Wait::Look);
             while let Some(reaped) = queue.next() {
                 let number = reaped.token.number as usize;

@@ -19,7 +19,7 @@ use crate::edge::net::ListenAddress;
 use crate::limits::log::BLOCK_BYTES;
 use crate::stdx::prng::Prng;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A ring with its pending completions.
 struct World {
@@ -281,6 +281,38 @@ fn held_buffers_stop_receives_until_they_come_back() {
         rest += world.received(conn).len();
     }
     assert_eq!(total + rest, 3 * 4096);
+}
+
+#[test]
+fn as_many_starved_receives_are_armed_as_there_are_buffers() {
+    let listener = loopback();
+    let address = tcp_address(&listener);
+    let options = RingOptions {
+        receive_buffers: 2,
+        receive_buffer_bytes: 4096,
+        ..RingOptions::new(vec![listener], None, 100)
+    };
+    let mut world = World::new(options);
+    let mut clients: Vec<_> = (0..6).map(|_| world.connect(address).0).collect();
+    let mut held = Vec::new();
+    for client in &mut clients {
+        client.write_all(b"wanted").expect("sends");
+    }
+    for _ in 0..2 {
+        held.push(world.next());
+    }
+    // The other four find no buffer.
+    world.quiet(Duration::from_millis(20));
+    held.pop();
+    let ring = &mut world.ring;
+    let before = ring.queue.in_flight();
+    ring.pool.recycle();
+    ring.sockets.arm_starved(&mut ring.queue, ring.pool.free());
+    assert_eq!(ring.queue.in_flight() - before, 1);
+    for _ in 0..4 {
+        held.push(world.next());
+        assert!(matches!(held.pop(), Some(Completion::Received { .. })));
+    }
 }
 
 #[test]
@@ -604,7 +636,7 @@ fn a_wait_ends_in_time() {
 
 #[test]
 fn a_wake_before_the_wait_or_during_it_is_seen_once() {
-    let mut world = World::new(RingOptions::new(Vec::new(), None, 0));
+    let (mut world, address) = World::with_listener();
     let waker = world.ring.waker();
     waker.wake();
     waker.wake();
@@ -613,6 +645,11 @@ fn a_wake_before_the_wait_or_during_it_is_seen_once() {
     let thread = thread::spawn(move || {
         thread::sleep(Duration::from_millis(30));
         waker.wake();
+    });
+    // Ends the wait below if the wake does not.
+    thread::spawn(move || {
+        thread::sleep(PATIENCE);
+        drop(TcpStream::connect(address));
     });
     let mut out = Vec::new();
     world.ring.wait(None, &mut out);
