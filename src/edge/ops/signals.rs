@@ -180,10 +180,12 @@ mod tests {
         assert_eq!(signals.received(), None);
         println!("installed");
         let mut poll = libc::pollfd { fd: signals.descriptor(), events: libc::POLLIN, revents: 0 };
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         // A signal may interrupt the wait itself.
-        while signals.received().is_none() {
+        while signals.received().is_none() && std::time::Instant::now() < deadline {
             // SAFETY: one pollfd that lives through the call.
-            unsafe { libc::poll(&raw mut poll, 1, 10_000) };
+            unsafe { libc::poll(&raw mut poll, 1, 100) };
+            std::thread::yield_now();
         }
         assert_eq!(signals.received().map(Signal::name), Some("terminated"));
         // SAFETY: as above.
