@@ -8,11 +8,11 @@
 use crate::pure::types::Revision;
 use crate::stdx::work::{Step, Work};
 
+use super::Version;
 use super::records::RecordRef;
 use super::segments::LogCursor;
 use super::versions::TreeKey;
 use super::view::KvView;
-use super::Version;
 
 /// HashKV being computed, a slice at a time. Its compact revision has to stay a floor of cleaning
 /// while it runs.
@@ -78,12 +78,7 @@ impl HashWalk {
 }
 
 /// Is no key live at `revision`? `None` if the slice ended before it was known.
-fn search(
-    view: &KvView,
-    revision: Revision,
-    visited: &mut Option<Vec<u8>>,
-    work: &mut Work,
-) -> Option<bool> {
+fn search(view: &KvView, revision: Revision, visited: &mut Option<Vec<u8>>, work: &mut Work) -> Option<bool> {
     if revision == view.revision() {
         return Some(view.live_keys() == 0);
     }

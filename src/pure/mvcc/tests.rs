@@ -203,7 +203,8 @@ impl Model {
     }
 
     fn hash(&self, revision: Revision, compact: Revision) -> u32 {
-        let kept = |at: Revision| -> Vec<&Known> { self.keys.keys().filter_map(|k| self.at(k, at)).collect() };
+        let kept =
+            |at: Revision| -> Vec<&Known> { self.keys.keys().filter_map(|k| self.at(k, at)).collect() };
         let mut keep = kept(revision);
         if keep.is_empty() {
             keep = kept(compact);
@@ -312,7 +313,10 @@ fn check_view(view: &KvView, model: &Model, low: Revision, prng: &mut Prng) {
     for revision in low..=high {
         for key in model.keys.keys() {
             let (got, want) = (view.get(key, revision), model.at(key, revision));
-            assert_eq!(got.map(|v| (v.main, v.create, v.version)), want.map(|k| (k.main, k.create, k.version)));
+            assert_eq!(
+                got.map(|v| (v.main, v.create, v.version)),
+                want.map(|k| (k.main, k.create, k.version))
+            );
             if let (Some(got), Some(want)) = (got, want) {
                 assert!(want.same(&ready(view.record(got.addr))));
             }
@@ -338,6 +342,7 @@ fn check_view(view: &KvView, model: &Model, low: Revision, prng: &mut Prng) {
 }
 
 /// Something that keeps a floor while the world goes on.
+#[expect(clippy::large_enum_variant, reason = "a few in a test")]
 enum Held {
     View(KvView),
     Range(RangeWalk, RangeQuery, (Vec<Known>, i64, bool)),
@@ -381,7 +386,10 @@ impl World {
                 self.store.put(&key, &value, lease)
             };
             assert_eq!(former.map(|v| (v.main, v.create, v.version, v.lease)), live);
-            assert_eq!(self.store.working_revision(), self.model.log.last().map_or(1, |k| k.main).max(main - 1));
+            assert_eq!(
+                self.store.working_revision(),
+                self.model.log.last().map_or(1, |k| k.main).max(main - 1)
+            );
             if let Some(known) = self.model.log.last_mut().filter(|_| self.store.changes() > sub) {
                 let mut cursor = LogCursor::at(main);
                 let view = self.store.view();
