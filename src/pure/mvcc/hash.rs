@@ -108,9 +108,9 @@ fn is_selected(view: &KvView, record: &RecordRef, compact_revision: Revision, ke
     if record.main() > compact_revision {
         return true;
     }
-    // A tombstone at exactly the compact revision is on disk in some releases, so none hashes it.
-    !record.is_tombstone()
-        && view.get(record.key(), kept_at).is_some_and(|version| is_that(view, &version, record))
+    // No tombstone is ever kept: one at exactly the compact revision is on disk in some releases, and
+    // none hashes it.
+    view.get(record.key(), kept_at).is_some_and(|version| is_that(view, &version, record))
 }
 
 /// One main may change a key twice; the version is the later change.

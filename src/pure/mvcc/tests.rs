@@ -91,6 +91,44 @@ fn hashes_skip_a_tombstone_at_the_compact_revision() {
     }
 }
 
+/// Where nothing is live at the revision, etcd has no set to go by and hashes what is on disk: after a
+/// finished compaction the newest of each key up to it.
+#[test]
+fn hashes_of_a_deleted_key_space_skip_nothing_that_is_left() {
+    let mut world = World::new(1);
+    for (key, write) in [
+        ("a", Some(1)),
+        ("a", Some(2)),
+        ("c", Some(3)),
+        ("c", None),
+        ("b", Some(4)),
+        ("a", None),
+        ("b", None),
+    ] {
+        let main = world.store.revision() + 1;
+        match write {
+            Some(lease) => drop(world.store.put(key.as_bytes(), b"v", lease).is_some()),
+            None => assert!(world.store.delete(key.as_bytes()).is_some()),
+        }
+        world.store.end_txn();
+        world.model.change(key.as_bytes(), main, 0, write.map(|lease| (&b"v"[..], lease)));
+    }
+    world.store.compact(5);
+    for _ in 0..2 {
+        // On disk are a@3, b@6 and the tombstones at 7 and 8 (and c's at 5 in newer releases).
+        let mut bytes = b"key".to_vec();
+        for known in world.model.log.iter().filter(|k| [3, 6, 7, 8].contains(&k.main)) {
+            bytes.extend(known.main.to_be_bytes());
+            bytes.extend(b"_\0\0\0\0\0\0\0\0");
+            bytes.extend((known.create == 0).then_some(b't'));
+            bytes.extend(stored(known));
+        }
+        assert_eq!(hash_at(&mut world.store, 8, 1), crc32c::crc32c(&bytes));
+        assert_eq!(world.model.hash(8, 5), crc32c::crc32c(&bytes));
+        clean_all(&mut world.store, 5, true, 1);
+    }
+}
+
 /// The stored message is the one of the example bytes.
 #[test]
 fn records_hold_the_bytes_of_etcd() {
@@ -612,6 +650,22 @@ fn views_outlive_cleaning_and_the_store() {
     let other = view.clone();
     drop(view);
     read(&other);
+}
+
+/// A view keeps nothing that was cut before it was taken.
+#[test]
+fn later_views_keep_no_earlier_garbage() {
+    let mut store = Store::new(1);
+    (0..300).for_each(|n| put(&mut store, "a", &n.to_string()));
+    let before = store.view();
+    let revision = store.revision();
+    store.compact(revision);
+    while store.clean(revision, true, &mut Work::new(100)) != Step::Done(()) {}
+    let after = store.view();
+    assert!(store.take_retired().is_empty(), "a view from before is there");
+    drop(before);
+    assert!(!store.take_retired().is_empty(), "only a view from after is there");
+    assert!(after.get(b"a", revision).is_some());
 }
 
 /// The walk at the newest revision counts without visiting, and stops behind its limit.

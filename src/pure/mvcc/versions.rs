@@ -318,7 +318,7 @@ impl Entry {
     }
 
     /// The writer's: cuts off everything that no read at or above `floor` needs: what is older than the
-    /// newest version at the floor, and that one too if it is a tombstone below the floor.
+    /// newest version at the floor, and that one too if it is a tombstone (whose record may stay).
     /// `former` is the floor of the cut before, for the whole store.
     pub fn cut(&self, floor: Revision, former: Revision, garbage: &mut Vec<Chain>) -> Cut {
         self.cut_floor.store(floor, Ordering::Relaxed);
@@ -337,7 +337,7 @@ impl Entry {
         if !rest.is_null() {
             garbage.push(Chain(rest));
         }
-        let from = if kept.create == 0 && kept.main < floor { at + 1 } else { at };
+        let from = if kept.is_live() { at } else { at + 1 };
         if from < here.len() {
             self.cut_inside(newer, here, from, garbage);
         } else if let Some(newer) = newer {
