@@ -737,6 +737,7 @@ fn read_until_stopped(stage: &Stage, me: usize) -> u64 {
             assert!(record.main() <= view.revision());
         }
         turns += 1;
+        std::thread::yield_now();
         drop(view);
         stage.readers[me].store(u64::MAX, Ordering::SeqCst);
     }
@@ -761,7 +762,7 @@ fn readers_on_threads_see_what_was_written() {
             (0..READERS).map(|me| scope.spawn(move || read_until_stopped(stage, me))).collect();
         let mut prng = Prng::new(9);
         let mut retired = Vec::new();
-        for epoch in 1..1_500 {
+        for epoch in 1..700 {
             for _ in 0..prng.below(4) {
                 let n = prng.below(8);
                 let (key, main) = (format!("key{n}"), store.revision() + 1);
