@@ -379,7 +379,8 @@ impl Rpc {
                 return 0;
             }
             (RpcKind::ServerStream, Phase::Whole | Phase::Told | Phase::Answered) => {
-                let text = "cardinality violation: received multiple request messages for non-client-streaming RPC";
+                let text =
+                    "cardinality violation: received multiple request messages for non-client-streaming RPC";
                 self.fail(key, &Status::new(Code::Internal, text));
                 return 0;
             }
@@ -485,7 +486,9 @@ fn decode(framed: Framed, encoding: Encoding, bytes_max: usize) -> Result<Bytes,
         (1, Encoding::Identity) => {
             Err(Status::new(Code::Internal, "grpc: compressed flag set with identity or empty encoding"))
         }
-        (flag, _) => Err(Status::new(Code::Internal, format!("grpc: received unexpected payload format {flag}"))),
+        (flag, _) => {
+            Err(Status::new(Code::Internal, format!("grpc: received unexpected payload format {flag}")))
+        }
     }
 }
 
