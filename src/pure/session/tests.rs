@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Code, Config, Piece, ResetCode, RpcKind, Session, SessionEvent, StreamId, Transmit};
-use crate::limits::http2::{CONNECTION_SEND_BYTES_MAX, STREAM_SEND_BYTES_MAX, STREAM_WINDOW_BYTES};
+use crate::limits::http2::{
+    CONNECTION_SEND_BYTES_MAX, EVENTS_WAITING_MAX, STREAM_SEND_BYTES_MAX, STREAM_WINDOW_BYTES,
+};
 use crate::pure::wire::grpc::gzip;
 use crate::pure::wire::grpc::head::Resolved;
 use crate::pure::wire::grpc::message::prefix;
@@ -438,6 +440,20 @@ fn silent_and_half_known_clients_are_closed_in_time() {
         client.session.handle_timeout(Monotonic(10_000_000_000));
         assert!(client.session.is_closed(), "{bytes:?}");
     }
+}
+
+#[test]
+fn events_that_nobody_takes_are_bounded() {
+    let mut client = Client::greeted(&[]);
+    client.send(&head(1, "Both", &[]));
+    let empty = data(1, false, &[0; 5 * 2_000]);
+    let count = (0..1_000).take_while(|_| {
+        client.send(&empty);
+        client.received();
+        !client.session.is_closed()
+    });
+    assert!(count.count() <= STREAM_WINDOW_BYTES as usize / 10_000 + 1, "the window binds or the bound does");
+    assert!(client.session.is_closed() || client.events().len() < EVENTS_WAITING_MAX);
 }
 
 #[test]

@@ -450,6 +450,21 @@ fn pings_are_struck_as_by_grpc_go() {
 }
 
 #[test]
+fn an_answer_forgives_all_strikes() {
+    let mut server = Server::greeted(&[]);
+    server.feed(&headers(1, false, &GET));
+    let key = server.keys[0];
+    for _ in 0..4 {
+        // Three pings are two strikes; the one after an answer is free.
+        (0..3).for_each(|_| server.feed(&raw(kind::PING, 0, 0, &[0; 8])));
+        server.connection.send_head(key, &[0x88], false);
+    }
+    assert!(!server.connection.is_closed());
+    (0..4).for_each(|_| server.feed(&raw(kind::PING, 0, 0, &[0; 8])));
+    assert!(server.connection.is_closed());
+}
+
+#[test]
 fn silence_is_probed_and_ends_the_connection() {
     let mut server = Server::greeted(&[]);
     let two_hours = Monotonic(0) + Duration::from_secs(7_200);
