@@ -79,6 +79,9 @@ pub mod http2 {
     pub const RESETS_PER_SECOND: u32 = 1_000;
     /// Bytes of unfinished messages. Beyond: the stream that adds more is reset with ENHANCE_YOUR_CALM.
     pub const UNFINISHED_MESSAGE_BYTES_MAX: usize = 64 << 20;
+    /// Events of a connection that its driver has not taken. Beyond: ENHANCE_YOUR_CALM (windows bind long
+    /// messages far earlier; this is for empty messages and for requests that are reset at once).
+    pub const EVENTS_WAITING_MAX: usize = 262_144;
     /// Text of a status, before percent-encoding. Beyond: cut.
     pub const STATUS_TEXT_BYTES_MAX: usize = 4_096;
     /// What follows `application/grpc+` in content-type, to be echoed. Beyond: 415.
@@ -99,6 +102,7 @@ pub mod http2 {
     const _: () = assert!(DIRECT_OUTPUT_BYTES_MAX + FRAME_BYTES_MAX < OUTPUT_BYTES_MAX / 4);
     // A status percent-encodes to three times its length and has to fit one HEADERS frame.
     const _: () = assert!(3 * STATUS_TEXT_BYTES_MAX + 1_024 <= FRAME_BYTES_MAX);
+    const _: () = assert!(EVENTS_WAITING_MAX > 3 * STREAMS_LIVE_MAX);
     const _: () = assert!(COPIED_PIECE_BYTES_MAX < FRAME_BYTES_MAX);
 }
 

@@ -18,7 +18,13 @@ const SLACK: usize = 64;
 
 impl Deadlines {
     /// Adds a deadline; `is_live` says of an older entry whether its request still waits.
-    pub(super) fn push(&mut self, at: Monotonic, stream: StreamId, live: usize, is_live: impl FnMut(StreamId) -> bool) {
+    pub(super) fn push(
+        &mut self,
+        at: Monotonic,
+        stream: StreamId,
+        live: usize,
+        is_live: impl FnMut(StreamId) -> bool,
+    ) {
         if self.heap.len() >= 2 * live + SLACK {
             let mut is_live = is_live;
             self.heap.retain(|Reverse((_, stream))| is_live(*stream));

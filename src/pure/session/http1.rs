@@ -51,8 +51,13 @@ impl Http1Request {
 #[derive(Debug)]
 enum Phase {
     /// Bytes of a head are gathered; the time since which there are some.
-    Head { since: Option<Monotonic> },
-    Body { request: Box<Http1Request>, body: Body },
+    Head {
+        since: Option<Monotonic>,
+    },
+    Body {
+        request: Box<Http1Request>,
+        body: Body,
+    },
     Answering(Answer),
     Closed,
 }
@@ -158,7 +163,9 @@ impl Http1 {
     pub(super) fn wants_read(&self) -> bool {
         match &self.phase {
             Phase::Head { .. } | Phase::Body { .. } => true,
-            Phase::Answering(_) => self.input.len() < HTTP1_HEAD_BYTES_MAX && self.output.len() < CONNECTION_SEND_BYTES_MAX,
+            Phase::Answering(_) => {
+                self.input.len() < HTTP1_HEAD_BYTES_MAX && self.output.len() < CONNECTION_SEND_BYTES_MAX
+            }
             Phase::Closed => false,
         }
     }
@@ -358,7 +365,9 @@ impl Http1 {
                 *left -= count;
                 *left == 0
             }
-            Body::Chunked(chunks) => read_chunks(chunks, &mut self.input, &mut self.body, self.body_bytes_max)?,
+            Body::Chunked(chunks) => {
+                read_chunks(chunks, &mut self.input, &mut self.body, self.body_bytes_max)?
+            }
         };
         if !complete {
             return Ok(false);
@@ -406,12 +415,15 @@ fn body_of(request: &Http1Request) -> Result<Body, Bad> {
     }
     match (codings.as_slice(), lengths.as_slice()) {
         ([], []) => Ok(Body::Sized { left: 0 }),
-        ([coding], []) if coding.eq_ignore_ascii_case(b"chunked") && request.version == Http1Version::Http11 => {
+        ([coding], [])
+            if coding.eq_ignore_ascii_case(b"chunked") && request.version == Http1Version::Http11 =>
+        {
             Ok(Body::Chunked(Chunks::Size))
         }
         ([_, ..], []) => Err(Bad(501)),
         ([], [first, rest @ ..]) if rest.iter().all(|other| other == first) => {
-            let digits = std::str::from_utf8(first).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+            let digits =
+                std::str::from_utf8(first).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
             let left = digits.and_then(|text| text.parse().ok()).ok_or(Bad(400))?;
             Ok(Body::Sized { left })
         }
@@ -423,7 +435,9 @@ fn body_of(request: &Http1Request) -> Result<Body, Bad> {
 fn keeps(request: &Http1Request) -> bool {
     let names = |token: &str| {
         let mut values = request.fields.iter().filter(|(n, _)| n == "connection");
-        values.any(|(_, v)| v.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes())))
+        values.any(|(_, v)| {
+            v.split(|b| *b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+        })
     };
     match request.version {
         Http1Version::Http11 => !names("close"),
@@ -435,7 +449,12 @@ fn keeps(request: &Http1Request) -> bool {
 const CHUNK_LINE_BYTES_MAX: usize = 256;
 
 /// Moves chunks from `input` to `body`; true after the last one and its trailers, which are dropped.
-fn read_chunks(chunks: &mut Chunks, input: &mut Vec<u8>, body: &mut Vec<u8>, bytes_max: usize) -> Result<bool, Bad> {
+fn read_chunks(
+    chunks: &mut Chunks,
+    input: &mut Vec<u8>,
+    body: &mut Vec<u8>,
+    bytes_max: usize,
+) -> Result<bool, Bad> {
     let mut used = 0;
     let complete = loop {
         let rest = &input[used..];

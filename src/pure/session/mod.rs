@@ -151,7 +151,10 @@ pub struct Session {
 #[derive(Debug)]
 enum Protocol {
     /// So far the bytes are a beginning of the preface: this many of it.
-    Sniffing { matched: usize, deadline: Monotonic },
+    Sniffing {
+        matched: usize,
+        deadline: Monotonic,
+    },
     Http2(Box<rpc::Rpc>),
     Http1(Box<http1::Http1>),
     Closed,
@@ -165,7 +168,9 @@ impl Session {
                 Protocol::Sniffing { matched: 0, deadline: now + Duration::from_secs(HANDSHAKE_SECONDS) }
             }
             Protocols::Http2 => Protocol::Http2(Box::new(rpc::Rpc::new(config, now))),
-            Protocols::Http1 => Protocol::Http1(Box::new(http1::Http1::new(config.http1_body_bytes_max, now))),
+            Protocols::Http1 => {
+                Protocol::Http1(Box::new(http1::Http1::new(config.http1_body_bytes_max, now)))
+            }
         };
         Session { config, protocol }
     }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::deadlines::Deadlines;
 use super::{Config, SessionEvent};
 use crate::limits::http2::{
-    CONNECTION_SEND_BYTES_MAX, COPIED_PIECE_BYTES_MAX, HANDSHAKE_SECONDS, UNFINISHED_MESSAGE_BYTES_MAX,
+    CONNECTION_SEND_BYTES_MAX, COPIED_PIECE_BYTES_MAX, EVENTS_WAITING_MAX, HANDSHAKE_SECONDS,
+    UNFINISHED_MESSAGE_BYTES_MAX,
 };
 use crate::pure::wire::grpc::gzip;
 use crate::pure::wire::grpc::head::{Encoding, HeadReader, Meta, RpcKind};
@@ -100,6 +101,9 @@ impl Rpc {
                 Received::Data { key, bytes, end } => self.data(key, bytes, end),
                 Received::End { key } => self.ended(key),
                 Received::Gone { stream, app } => self.gone(stream, app),
+            }
+            if self.events.len() > EVENTS_WAITING_MAX {
+                self.connection.close(ResetCode::EnhanceYourCalm, "too many requests at once");
             }
         }
         if self.connection.is_closed() {
@@ -379,7 +383,8 @@ impl Rpc {
                 return 0;
             }
             (RpcKind::ServerStream, Phase::Whole | Phase::Told | Phase::Answered) => {
-                let text = "cardinality violation: received multiple request messages for non-client-streaming RPC";
+                let text =
+                    "cardinality violation: received multiple request messages for non-client-streaming RPC";
                 self.fail(key, &Status::new(Code::Internal, text));
                 return 0;
             }
@@ -485,7 +490,9 @@ fn decode(framed: Framed, encoding: Encoding, bytes_max: usize) -> Result<Bytes,
         (1, Encoding::Identity) => {
             Err(Status::new(Code::Internal, "grpc: compressed flag set with identity or empty encoding"))
         }
-        (flag, _) => Err(Status::new(Code::Internal, format!("grpc: received unexpected payload format {flag}"))),
+        (flag, _) => {
+            Err(Status::new(Code::Internal, format!("grpc: received unexpected payload format {flag}")))
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Code, Config, Piece, ResetCode, RpcKind, Session, SessionEvent, StreamId, Transmit};
-use crate::limits::http2::{CONNECTION_SEND_BYTES_MAX, STREAM_SEND_BYTES_MAX, STREAM_WINDOW_BYTES};
+use crate::limits::http2::{
+    CONNECTION_SEND_BYTES_MAX, EVENTS_WAITING_MAX, STREAM_SEND_BYTES_MAX, STREAM_WINDOW_BYTES,
+};
 use crate::pure::wire::grpc::gzip;
 use crate::pure::wire::grpc::head::Resolved;
 use crate::pure::wire::grpc::message::prefix;
@@ -27,7 +29,14 @@ fn resolve(path: &[u8]) -> Resolved {
 
 fn head(stream: u32, method: &str, extra: &[(&str, &str)]) -> Vec<u8> {
     let path = format!("/t.S/{method}");
-    let base = [(":method", "POST"), (":scheme", "http"), (":path", path.as_str()), (":authority", "x"), ("content-type", "application/grpc"), ("te", "trailers")];
+    let base = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path.as_str()),
+        (":authority", "x"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
     headers(stream, false, &[&base[..], extra].concat())
 }
 
@@ -92,14 +101,18 @@ impl Client {
 
 fn line(event: &SessionEvent) -> String {
     match event {
-        SessionEvent::Call { stream, route, message, .. } => format!("call {} {route} {}", stream.0, message.len()),
+        SessionEvent::Call { stream, route, message, .. } => {
+            format!("call {} {route} {}", stream.0, message.len())
+        }
         SessionEvent::Request { stream, route, .. } => format!("request {} {route}", stream.0),
         SessionEvent::Message { stream, message } => format!("message {} {}", stream.0, message.len()),
         SessionEvent::HalfClosed { stream } => format!("half-closed {}", stream.0),
         SessionEvent::Cancelled { stream } => format!("cancelled {}", stream.0),
         SessionEvent::DeadlineExceeded { stream } => format!("deadline {}", stream.0),
         SessionEvent::Room { stream } => format!("room {}", stream.0),
-        SessionEvent::Http1(request) => format!("{} {}?{} {}", request.method, request.path, request.query, request.body.len()),
+        SessionEvent::Http1(request) => {
+            format!("{} {}?{} {}", request.method, request.path, request.query, request.body.len())
+        }
     }
 }
 
@@ -107,7 +120,8 @@ fn word(frame: &Frame) -> Option<String> {
     let end = if frame.ends() { " end" } else { "" };
     match frame.kind {
         kind::HEADERS => {
-            let kept: Vec<String> = fields(frame).into_iter().filter(|f| f != "content-type: application/grpc").collect();
+            let kept: Vec<String> =
+                fields(frame).into_iter().filter(|f| f != "content-type: application/grpc").collect();
             Some(format!("{} [{}]{end}", frame.stream, kept.join(", ")))
         }
         kind::DATA => Some(format!("{} {}{end}", frame.stream, frame.payload.len())),
@@ -129,7 +143,9 @@ fn a_unary_call_the_short_and_the_long_way() {
     assert_eq!(short, ["1 [:status: 200]".to_owned(), "1 11".into(), format!("1 {OK}")]);
     client.send(&[head(3, "Unary", &[]), body(3, true, b"hello")].concat());
     client.events();
-    client.session.send_unary_pieces(StreamId(3), vec![Piece::from(b"wor".to_vec()), Piece::from(b"ld!".to_vec())]);
+    client
+        .session
+        .send_unary_pieces(StreamId(3), vec![Piece::from(b"wor".to_vec()), Piece::from(b"ld!".to_vec())]);
     let long = client.words();
     assert_eq!(long.iter().map(|w| w.replacen('3', "1", 1)).collect::<Vec<_>>(), short);
     assert_eq!(client.session.requests_live(), 0);
@@ -141,7 +157,10 @@ fn a_unary_call_is_served_before_its_end_and_then_stopped() {
     client.send(&[head(1, "Unary", &[]), body(1, false, b"hello"), body(1, false, b"ignored")].concat());
     assert_eq!(client.events(), ["call 1 1 5"]);
     client.session.send_unary(StreamId(1), b"");
-    assert_eq!(client.words(), ["1 [:status: 200]".to_owned(), "1 5".into(), format!("1 {OK}"), "1 reset 0".into()]);
+    assert_eq!(
+        client.words(),
+        ["1 [:status: 200]".to_owned(), "1 5".into(), format!("1 {OK}"), "1 reset 0".into()]
+    );
     client.send(&body(1, true, b"late"));
     assert_eq!((client.events().len(), client.words().len()), (0, 0));
 }
@@ -161,8 +180,14 @@ fn all_kinds_of_streams() {
     client.session.send_status(StreamId(3), Code::Unavailable, "etcdserver: no leader");
     assert_eq!(
         client.words(),
-        ["1 [:status: 200]".to_owned(), "3 [:status: 200]".into(), "1 12".into(), format!("1 {OK}"),
-         "3 7".into(), "3 [grpc-status: 14, grpc-message: etcdserver: no leader] end".into()]
+        [
+            "1 [:status: 200]".to_owned(),
+            "3 [:status: 200]".into(),
+            "1 12".into(),
+            format!("1 {OK}"),
+            "3 7".into(),
+            "3 [grpc-status: 14, grpc-message: etcdserver: no leader] end".into()
+        ]
     );
 }
 
@@ -179,14 +204,49 @@ fn broken_calls_get_the_statuses_of_grpc_go() {
         ("Unary", &[], vec![0, 0], "2, grpc-message: unexpected EOF".into()),
         ("Unary", &[], framed(b"abc")[..7].to_vec(), "2, grpc-message: unexpected EOF".into()),
         ("Both", &[], framed(b"abc")[..7].to_vec(), "13, grpc-message: unexpected EOF".into()),
-        ("Down", &[], vec![], format!("13, grpc-message: {cardinality} no request message from non-client-streaming RPC")),
-        ("Down", &[], twice, format!("13, grpc-message: {cardinality} multiple request messages for non-client-streaming RPC")),
-        ("Unary", &[], too_big.to_vec(), "8, grpc-message: grpc: received message larger than max (2097153 vs. 2097152)".into()),
-        ("Unary", &[], gzip_flag(b"x"), "13, grpc-message: grpc: compressed flag set with identity or empty encoding".into()),
+        (
+            "Down",
+            &[],
+            vec![],
+            format!("13, grpc-message: {cardinality} no request message from non-client-streaming RPC"),
+        ),
+        (
+            "Down",
+            &[],
+            twice,
+            format!("13, grpc-message: {cardinality} multiple request messages for non-client-streaming RPC"),
+        ),
+        (
+            "Unary",
+            &[],
+            too_big.to_vec(),
+            "8, grpc-message: grpc: received message larger than max (2097153 vs. 2097152)".into(),
+        ),
+        (
+            "Unary",
+            &[],
+            gzip_flag(b"x"),
+            "13, grpc-message: grpc: compressed flag set with identity or empty encoding".into(),
+        ),
         ("Unary", &[], odd_flag, "13, grpc-message: grpc: received unexpected payload format 7".into()),
-        ("Unary", &[("grpc-encoding", "gzip")], gzip_flag(b"xxxxxxxxxxxx"), "13, grpc-message: grpc: failed to decompress the message: gzip: invalid header".into()),
-        ("Down", &[("grpc-encoding", "gzip")], gzip_flag(&gzip::deflate(&vec![0; 2_097_153])), "8, grpc-message: grpc: received message after decompression larger than max 2097152".into()),
-        ("Unary", &[("grpc-encoding", "snappy")], framed(b""), "12, grpc-message: grpc: Decompressor is not installed for grpc-encoding \"snappy\"".into()),
+        (
+            "Unary",
+            &[("grpc-encoding", "gzip")],
+            gzip_flag(b"xxxxxxxxxxxx"),
+            "13, grpc-message: grpc: failed to decompress the message: gzip: invalid header".into(),
+        ),
+        (
+            "Down",
+            &[("grpc-encoding", "gzip")],
+            gzip_flag(&gzip::deflate(&vec![0; 2_097_153])),
+            "8, grpc-message: grpc: received message after decompression larger than max 2097152".into(),
+        ),
+        (
+            "Unary",
+            &[("grpc-encoding", "snappy")],
+            framed(b""),
+            "12, grpc-message: grpc: Decompressor is not installed for grpc-encoding \"snappy\"".into(),
+        ),
     ];
     for (method, extra, payload, expected) in cases {
         let mut client = Client::greeted(&[]);
@@ -205,7 +265,8 @@ fn gzip_requests_get_gzip_answers() {
     let packed = gzip::deflate(&message);
     for flagged in [true, false] {
         let mut client = Client::greeted(&[]);
-        let payload = if flagged { [&prefix(true, packed.len())[..], &packed].concat() } else { framed(&message) };
+        let payload =
+            if flagged { [&prefix(true, packed.len())[..], &packed].concat() } else { framed(&message) };
         client.send(&[head(1, "Unary", &[("grpc-encoding", "gzip")]), data(1, true, &payload)].concat());
         assert_eq!(client.events(), ["call 1 1 5000"]);
         client.session.send_unary(StreamId(1), &message);
@@ -262,7 +323,10 @@ fn a_deadline_ends_a_call_once_and_late_answers_are_dropped() {
     assert_eq!(client.events().len(), 0);
     client.session.handle_timeout(at);
     assert_eq!(client.events(), ["deadline 1"]);
-    assert_eq!(client.words(), ["1 [:status: 200, grpc-status: 4, grpc-message: context deadline exceeded] end"]);
+    assert_eq!(
+        client.words(),
+        ["1 [:status: 200, grpc-status: 4, grpc-message: context deadline exceeded] end"]
+    );
     client.session.send_unary(StreamId(1), b"late");
     client.session.send_status(StreamId(1), Code::Ok, "");
     client.session.reset(StreamId(1), ResetCode::Cancel);
@@ -273,7 +337,9 @@ fn a_deadline_ends_a_call_once_and_late_answers_are_dropped() {
 #[test]
 fn resets_and_disconnects_cancel_what_the_application_knows() {
     let mut client = Client::greeted(&[]);
-    client.send(&[head(1, "Both", &[]), head(3, "Unary", &[]), head(5, "Unary", &[]), body(5, true, b"")].concat());
+    client.send(
+        &[head(1, "Both", &[]), head(3, "Unary", &[]), head(5, "Unary", &[]), body(5, true, b"")].concat(),
+    );
     assert_eq!(client.events(), ["request 1 3", "call 5 1 0"]);
     client.send(&raw(kind::RST_STREAM, 0, 1, &8_u32.to_be_bytes()));
     client.send(&raw(kind::RST_STREAM, 0, 3, &8_u32.to_be_bytes()));
@@ -377,6 +443,23 @@ fn silent_and_half_known_clients_are_closed_in_time() {
 }
 
 #[test]
+fn events_that_nobody_takes_are_bounded() {
+    let mut client = Client::greeted(&[]);
+    // 2 000 empty messages a frame: one stream's window is worth 200 000 of them, so two are too much.
+    let mut frames_taken = 0;
+    for stream in [1, 3] {
+        client.send(&head(stream, "Both", &[]));
+        for _ in 0..STREAM_WINDOW_BYTES / 10_000 {
+            client.send(&data(stream, false, &[0; 10_000]));
+            frames_taken += u32::from(!client.session.is_closed());
+        }
+    }
+    assert!(client.session.is_closed());
+    assert_eq!(client.words(), ["goaway 11"]);
+    assert_eq!(frames_taken as usize, EVENTS_WAITING_MAX / 2_000);
+}
+
+#[test]
 fn deadlines_of_answered_calls_are_forgotten() {
     let mut client = Client::greeted(&[]);
     for i in 0..5_000 {
@@ -410,8 +493,11 @@ fn http1_requests_one_after_the_other() {
         }
     }
     assert_eq!(seen, ["GET /health?serializable=true 0", "POST /v3/kv/put? 3", "PUT /c? 5", "HEAD /h? 0"]);
-    let answer = |body: &str| format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    let last = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 2\r\n\r\n";
+    let answer = |body: &str| {
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let last =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 2\r\n\r\n";
     let expected = [answer("/health"), answer("/v3/kv/put"), answer("/c"), last.to_owned()].concat();
     assert_eq!(String::from_utf8(bytes).unwrap(), expected);
     assert!(client.session.wants_close());
@@ -424,7 +510,9 @@ fn http1_answers_in_chunks() {
         ("1.0", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello!"),
     ] {
         let mut client = Client::new();
-        client.send(format!("POST /v3/watch HTTP/{version}\r\nHost: x\r\nConnection: keep-alive\r\n\r\n").as_bytes());
+        client.send(
+            format!("POST /v3/watch HTTP/{version}\r\nHost: x\r\nConnection: keep-alive\r\n\r\n").as_bytes(),
+        );
         assert_eq!(client.events().len(), 1);
         client.session.http1_begin(200, &[]);
         client.session.http1_chunk(b"hello");
@@ -487,12 +575,17 @@ fn random_conversations_never_panic_and_agree_byte_by_byte() {
                 2 => head(2 * i + 1, "Both", &[("grpc-encoding", "gzip")]),
                 3 => head(2 * i + 1, "None", &[]),
                 4 => raw(kind::RST_STREAM, 0, id, &[0; 4]),
-                5 => data(id, prng.chance(1, 2), &(0..prng.below(60)).map(|_| prng.below(3) as u8).collect::<Vec<_>>()),
+                5 => data(
+                    id,
+                    prng.chance(1, 2),
+                    &(0..prng.below(60)).map(|_| prng.below(3) as u8).collect::<Vec<_>>(),
+                ),
                 _ => body(id, prng.chance(1, 2), &vec![0; prng.below(200) as usize]),
             });
         }
         if prng.chance(1, 4) {
-            let at = prng.below(bytes.len() as u64) as usize;
+            // Behind the preface, so that it stays HTTP/2.
+            let at = 24 + prng.below(bytes.len() as u64 - 24) as usize;
             bytes[at] = prng.next_u64() as u8;
         }
         let run = |step: usize| {
@@ -501,7 +594,8 @@ fn random_conversations_never_panic_and_agree_byte_by_byte() {
                 client.send(chunk);
             }
             // How much of a faulty request was known decides on resets and acks, not on answers.
-            let heads: Vec<Frame> = client.received().into_iter().filter(|f| f.kind == kind::HEADERS).collect();
+            let heads: Vec<Frame> =
+                client.received().into_iter().filter(|f| f.kind == kind::HEADERS).collect();
             (client.events(), heads)
         };
         let whole = run(usize::MAX);
@@ -516,7 +610,17 @@ fn random_conversations_never_panic_and_agree_byte_by_byte() {
 fn cost_of_a_unary_call() {
     let mut client = Client::greeted(&[]);
     // As grpc-go sends it: the first request fills the dynamic table, later ones are indices.
-    let names = [(":method", "POST"), (":scheme", "http"), (":path", "/t.S/Unary"), (":authority", "127.0.0.1:2379"), ("content-type", "application/grpc"), ("user-agent", "grpc-go/1.80.0"), ("te", "trailers"), ("client-api-version", "3.7"), ("hasleader", "true")];
+    let names = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/t.S/Unary"),
+        (":authority", "127.0.0.1:2379"),
+        ("content-type", "application/grpc"),
+        ("user-agent", "grpc-go/1.80.0"),
+        ("te", "trailers"),
+        ("client-api-version", "3.7"),
+        ("hasleader", "true"),
+    ];
     let mut first = Vec::new();
     for (name, value) in &names[2..] {
         first.extend([0x40, name.len() as u8]);
@@ -525,9 +629,12 @@ fn cost_of_a_unary_call() {
         first.extend(value.bytes());
     }
     first.extend([0x83, 0x86]);
-    let request = |id: u32, block: &[u8]| [raw(kind::HEADERS, flag::END_HEADERS, id, block), data(id, true, &framed(&[7; 50]))].concat();
+    let request = |id: u32, block: &[u8]| {
+        [raw(kind::HEADERS, flag::END_HEADERS, id, block), data(id, true, &framed(&[7; 50]))].concat()
+    };
     // Pseudo-fields first.
     first.rotate_right(2);
+    client.send(&window_update(0, 1 << 30));
     client.send(&request(1, &first));
     let indexed = [0x83, 0x86, 0xc4, 0xc3, 0xc2, 0xc1, 0xc0, 0xbf, 0xbe];
     let mut transmit = Transmit::new(256 * 1024, 64);

@@ -191,7 +191,9 @@ impl HeadReader {
         let verdict = self.judge(now);
         let meta = std::mem::take(&mut self.meta);
         match (verdict, self.target) {
-            (Ok(encoding), Target::Rpc { route, kind }) => Ok(Accepted { route, kind, encoding, subtype, meta }),
+            (Ok(encoding), Target::Rpc { route, kind }) => {
+                Ok(Accepted { route, kind, encoding, subtype, meta })
+            }
             (Ok(_), _) => unreachable!("judge refuses what is no RPC"),
             (Err((http_status, status)), _) => Err(Refused { http_status, status, subtype }),
         }
@@ -217,10 +219,8 @@ impl HeadReader {
             return refuse(400, Code::Internal, "no host or :authority header present".to_owned());
         }
         if !self.post {
-            let text = format!(
-                "Received a HEADERS frame with :method {} which should be POST",
-                quote(&self.method)
-            );
+            let text =
+                format!("Received a HEADERS frame with :method {} which should be POST", quote(&self.method));
             return refuse(405, Code::Internal, text);
         }
         if let Some(timeout) = self.timeout {
@@ -327,7 +327,13 @@ impl FieldSink for HeadReader {
         self.leader_seen = false;
         self.meta = Meta::default();
         self.fault = None;
-        for text in [&mut self.path, &mut self.method, &mut self.content_type, &mut self.subtype, &mut self.encoding_name] {
+        for text in [
+            &mut self.path,
+            &mut self.method,
+            &mut self.content_type,
+            &mut self.subtype,
+            &mut self.encoding_name,
+        ] {
             text.clear();
         }
     }
@@ -355,14 +361,19 @@ impl FieldSink for HeadReader {
             }
             mark::CLIENT_VERSION => keep_first(&mut self.meta.client_version, &mut self.version_last, value),
             mark::TOKEN => keep_first(&mut self.meta.token, &mut self.token_last, value),
-            mark::AUTHORIZATION => keep_first(&mut self.meta.authorization, &mut self.authorization_last, value),
+            mark::AUTHORIZATION => {
+                keep_first(&mut self.meta.authorization, &mut self.authorization_last, value)
+            }
             mark::VIA_GATEWAY => self.meta.via_gateway = true,
             mark::AUTHORITY => self.authorities += 1,
             mark::HOST => self.hosts += 1,
             mark::BINARY_INVALID => {
                 let (value, name) = (quote(value), String::from_utf8_lossy(name).into_owned());
                 let reason = "illegal base64 data at input byte 0";
-                let text = format!("malformed binary metadata {value} in header {}: {reason}", quote(name.as_bytes()));
+                let text = format!(
+                    "malformed binary metadata {value} in header {}: {reason}",
+                    quote(name.as_bytes())
+                );
                 self.fault = Some(Status::new(Code::Internal, text));
             }
             other => unreachable!("no mark {other} is given by classify"),

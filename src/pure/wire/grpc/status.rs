@@ -134,7 +134,9 @@ pub fn quote(bytes: &[u8]) -> String {
                 '\r' => quoted.push_str("\\r"),
                 '\t' => quoted.push_str("\\t"),
                 '\u{b}' => quoted.push_str("\\v"),
-                c if (c as u32) < 0x20 || c as u32 == 0x7f => quoted.push_str(&format!("\\x{:02x}", c as u32)),
+                c if (c as u32) < 0x20 || c as u32 == 0x7f => {
+                    quoted.push_str(&format!("\\x{:02x}", c as u32))
+                }
                 c => quoted.push(c),
             }
         }

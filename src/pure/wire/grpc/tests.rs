@@ -59,10 +59,20 @@ fn gzip_is_bounded_and_its_faults_have_go_s_names() {
     let last = flipped.len() - 6;
     flipped[last] ^= 1;
     let cases: Vec<(&[u8], usize, Code, &str)> = vec![
-        (&packed, 99_999, Code::ResourceExhausted, "grpc: received message after decompression larger than max 99999"),
+        (
+            &packed,
+            99_999,
+            Code::ResourceExhausted,
+            "grpc: received message after decompression larger than max 99999",
+        ),
         (b"", 9, Code::Internal, "grpc: failed to decompress the message: EOF"),
         (&packed[..5], 9, Code::Internal, "grpc: failed to decompress the message: unexpected EOF"),
-        (b"not gzip at all", 9, Code::Internal, "grpc: failed to decompress the message: gzip: invalid header"),
+        (
+            b"not gzip at all",
+            9,
+            Code::Internal,
+            "grpc: failed to decompress the message: gzip: invalid header",
+        ),
         (&packed[..40], 100_000, Code::Internal, "grpc: failed to read decompressed data: unexpected EOF"),
         (&flipped, 100_000, Code::Internal, "grpc: failed to read decompressed data: gzip: invalid checksum"),
     ];
@@ -110,30 +120,89 @@ fn read(changes: &[(&str, &str)]) -> Result<Accepted, Refused> {
 #[test]
 fn heads_are_refused_as_grpc_go_does() {
     let long = "x".repeat(9);
-    let cases: &[(&[(&str, &str)], u16, Code, &str)] = &[
+    type Changes<'a> = &'a [(&'a str, &'a str)];
+    let cases: &[(Changes, u16, Code, &str)] = &[
         (&[("content-type", "-")], 415, Code::InvalidArgument, "invalid gRPC request content-type \"\""),
-        (&[("content-type", "application/json")], 415, Code::InvalidArgument, "invalid gRPC request content-type \"application/json\""),
-        (&[("content-type", "application/grpc-web")], 415, Code::InvalidArgument, "invalid gRPC request content-type \"application/grpc-web\""),
-        (&[(":method", "GET")], 405, Code::Internal, "Received a HEADERS frame with :method \"GET\" which should be POST"),
-        (&[(":method", "GET"), ("content-type", "-")], 415, Code::InvalidArgument, "invalid gRPC request content-type \"\""),
+        (
+            &[("content-type", "application/json")],
+            415,
+            Code::InvalidArgument,
+            "invalid gRPC request content-type \"application/json\"",
+        ),
+        (
+            &[("content-type", "application/grpc-web")],
+            415,
+            Code::InvalidArgument,
+            "invalid gRPC request content-type \"application/grpc-web\"",
+        ),
+        (
+            &[(":method", "GET")],
+            405,
+            Code::Internal,
+            "Received a HEADERS frame with :method \"GET\" which should be POST",
+        ),
+        (
+            &[(":method", "GET"), ("content-type", "-")],
+            415,
+            Code::InvalidArgument,
+            "invalid gRPC request content-type \"\"",
+        ),
         (&[(":authority", "-")], 400, Code::Internal, "no host or :authority header present"),
-        (&[("host", "a"), ("host", "b")], 400, Code::Internal, "num values of :authority: 1, num values of host: 2, both must only have 1 value as per HTTP/2 spec"),
-        (&[("grpc-timeout", "5")], 400, Code::Internal, "malformed grpc-timeout: transport: timeout string is too short: \"5\""),
-        (&[("grpc-timeout", "123456789S")], 400, Code::Internal, "malformed grpc-timeout: transport: timeout string is too long: \"123456789S\""),
-        (&[("grpc-timeout", "5x")], 400, Code::Internal, "malformed grpc-timeout: transport: timeout unit is not recognized: \"5x\""),
-        (&[("grpc-timeout", "-5S")], 400, Code::Internal, "malformed grpc-timeout: strconv.ParseUint: parsing \"-5\": invalid syntax"),
+        (
+            &[("host", "a"), ("host", "b")],
+            400,
+            Code::Internal,
+            "num values of :authority: 1, num values of host: 2, both must only have 1 value as per HTTP/2 spec",
+        ),
+        (
+            &[("grpc-timeout", "5")],
+            400,
+            Code::Internal,
+            "malformed grpc-timeout: transport: timeout string is too short: \"5\"",
+        ),
+        (
+            &[("grpc-timeout", "123456789S")],
+            400,
+            Code::Internal,
+            "malformed grpc-timeout: transport: timeout string is too long: \"123456789S\"",
+        ),
+        (
+            &[("grpc-timeout", "5x")],
+            400,
+            Code::Internal,
+            "malformed grpc-timeout: transport: timeout unit is not recognized: \"5x\"",
+        ),
+        (
+            &[("grpc-timeout", "-5S")],
+            400,
+            Code::Internal,
+            "malformed grpc-timeout: strconv.ParseUint: parsing \"-5\": invalid syntax",
+        ),
         (&[("grpc-timeout", "0n")], 200, Code::DeadlineExceeded, "context deadline exceeded"),
         (&[(":path", "/x")], 200, Code::Unimplemented, "malformed method name: \"/x\""),
         (&[(":path", "a.KV/Put/")], 200, Code::Unimplemented, "malformed method name: \"a.KV/Put/\""),
         (&[(":path", "/a.KV/Nope")], 200, Code::Unimplemented, "unknown method Nope for service a.KV"),
         (&[(":path", "/b.c/d/e")], 200, Code::Unimplemented, "unknown service b.c/d"),
         (&[(":path", "/b/e"), ("grpc-encoding", "deflate")], 200, Code::Unimplemented, "unknown service b"),
-        (&[("grpc-encoding", "deflate")], 200, Code::Unimplemented, "grpc: Decompressor is not installed for grpc-encoding \"deflate\""),
-        (&[("x-bin", "a")], 400, Code::Internal, "malformed binary metadata \"a\" in header \"x-bin\": illegal base64 data at input byte 0"),
+        (
+            &[("grpc-encoding", "deflate")],
+            200,
+            Code::Unimplemented,
+            "grpc: Decompressor is not installed for grpc-encoding \"deflate\"",
+        ),
+        (
+            &[("x-bin", "a")],
+            400,
+            Code::Internal,
+            "malformed binary metadata \"a\" in header \"x-bin\": illegal base64 data at input byte 0",
+        ),
     ];
     for (changes, http_status, code, text) in cases {
         let refused = read(changes).expect_err(text);
-        assert_eq!((refused.http_status, refused.status.code, &*refused.status.text), (*http_status, *code, *text));
+        assert_eq!(
+            (refused.http_status, refused.status.code, &*refused.status.text),
+            (*http_status, *code, *text)
+        );
     }
     assert!(read(&[("grpc-timeout", &long[..0]), ("grpc-timeout", "1S")]).is_err());
 }
@@ -141,18 +210,45 @@ fn heads_are_refused_as_grpc_go_does() {
 #[test]
 fn accepted_heads_say_what_the_application_needs() {
     let plain = read(&[]).unwrap();
-    assert_eq!((plain.route, plain.kind, plain.encoding, &plain.subtype[..]), (77, RpcKind::Unary, Encoding::Identity, &b""[..]));
+    assert_eq!(
+        (plain.route, plain.kind, plain.encoding, &plain.subtype[..]),
+        (77, RpcKind::Unary, Encoding::Identity, &b""[..])
+    );
     assert_eq!(plain.meta, super::head::Meta::default());
-    let watch = read(&[(":path", "/a.Watch/Watch"), ("content-type", "application/grpc+proto"), ("grpc-encoding", "gzip")]).unwrap();
-    assert_eq!((watch.route, watch.kind, watch.encoding, &watch.subtype[..]), (65_535, RpcKind::ClientStream, Encoding::Gzip, &b"proto"[..]));
-    let fields = [("hasleader", "true"), ("token", "t.1"), ("token", "t.2"), ("authorization", "Bearer b"), ("client-api-version", "3.7"), ("grpcgateway-accept", "x"), ("x-bin", "aGk="), ("y-bin", "aGk")];
+    let watch = read(&[
+        (":path", "/a.Watch/Watch"),
+        ("content-type", "application/grpc+proto"),
+        ("grpc-encoding", "gzip"),
+    ])
+    .unwrap();
+    assert_eq!(
+        (watch.route, watch.kind, watch.encoding, &watch.subtype[..]),
+        (65_535, RpcKind::ClientStream, Encoding::Gzip, &b"proto"[..])
+    );
+    let fields = [
+        ("hasleader", "true"),
+        ("token", "t.1"),
+        ("token", "t.2"),
+        ("authorization", "Bearer b"),
+        ("client-api-version", "3.7"),
+        ("grpcgateway-accept", "x"),
+        ("x-bin", "aGk="),
+        ("y-bin", "aGk"),
+    ];
     let meta = read(&fields).unwrap().meta;
     assert_eq!(meta.token.as_deref(), Some(&b"t.1"[..]));
     assert_eq!(meta.authorization.as_deref(), Some(&b"Bearer b"[..]));
     assert_eq!(meta.client_version.as_deref(), Some(&b"3.7"[..]));
     assert!(meta.require_leader && meta.via_gateway);
     assert!(!read(&[("hasleader", "false"), ("hasleader", "true")]).unwrap().meta.require_leader);
-    for (text, nanos) in [("1H", 3_600_000_000_000), ("2M", 120_000_000_000), ("3S", 3_000_000_000), ("4m", 4_000_000), ("5u", 5_000), ("99999999n", 99_999_999)] {
+    for (text, nanos) in [
+        ("1H", 3_600_000_000_000),
+        ("2M", 120_000_000_000),
+        ("3S", 3_000_000_000),
+        ("4m", 4_000_000),
+        ("5u", 5_000),
+        ("99999999n", 99_999_999),
+    ] {
         let deadline = read(&[("grpc-timeout", text)]).unwrap().meta.deadline;
         assert_eq!(deadline, Some(Monotonic(1_000) + Duration::from_nanos(nanos)), "{text}");
     }
@@ -162,7 +258,11 @@ fn accepted_heads_say_what_the_application_needs() {
 #[test]
 fn nothing_is_left_of_the_head_before() {
     let mut reader = HeadReader::new(resolve);
-    let rich = [&PUT[..], &[("hasleader", "true"), ("token", "t"), ("grpc-timeout", "1x"), ("host", "h"), ("host", "h")]].concat();
+    let rich = [
+        &PUT[..],
+        &[("hasleader", "true"), ("token", "t"), ("grpc-timeout", "1x"), ("host", "h"), ("host", "h")],
+    ]
+    .concat();
     assert!(read_with(&mut reader, &rich).is_err());
     let plain = read_with(&mut reader, &PUT).unwrap();
     assert_eq!(plain.meta, super::head::Meta::default());

@@ -10,9 +10,10 @@ use super::head::{Judge, Part};
 use super::settings::PeerSettings;
 use super::streams::{Finish, State, Stream, StreamId, Streams};
 use crate::limits::http2::{
-    CHEAP_FRAMES_BURST, CHEAP_FRAMES_PER_SECOND, CONNECTION_WINDOW_BYTES, CONTINUATION_FRAMES_MAX, CONTROL_REPLIES_MAX,
-    FRAME_BYTES_MAX, HEADER_BLOCK_BYTES_MAX, HEADER_LIST_BYTES_MAX, OUTPUT_BYTES_MAX, RESETS_BURST, RESETS_PER_SECOND,
-    SETTINGS_FRAMES_BURST, SETTINGS_FRAMES_PER_SECOND, STREAM_WINDOW_BYTES, STREAMS_LIVE_MAX,
+    CHEAP_FRAMES_BURST, CHEAP_FRAMES_PER_SECOND, CONNECTION_WINDOW_BYTES, CONTINUATION_FRAMES_MAX,
+    CONTROL_REPLIES_MAX, FRAME_BYTES_MAX, HEADER_BLOCK_BYTES_MAX, HEADER_LIST_BYTES_MAX, OUTPUT_BYTES_MAX,
+    RESETS_BURST, RESETS_PER_SECOND, SETTINGS_FRAMES_BURST, SETTINGS_FRAMES_PER_SECOND, STREAM_WINDOW_BYTES,
+    STREAMS_LIVE_MAX,
 };
 use crate::pure::wire::hpack::{DecodeError, Decoder, FieldSink};
 use crate::stdx::slab::Key;
@@ -111,16 +112,22 @@ pub struct Counters {
 enum Phase {
     Open,
     /// GOAWAY(2^31-1) and a PING are out; new streams are still served.
-    Warned { until: Monotonic },
+    Warned {
+        until: Monotonic,
+    },
     /// The last GOAWAY is out; newer streams than `last` are ignored.
-    Draining { last: u32 },
+    Draining {
+        last: u32,
+    },
     Closed,
 }
 
 /// Where the reader stands.
 #[derive(Clone, Copy, Debug)]
 enum Reading {
-    Preface { matched: usize },
+    Preface {
+        matched: usize,
+    },
     Head,
     /// A payload other than DATA, gathered whole.
     Payload(FrameHead),
@@ -713,7 +720,12 @@ impl<T: Default> Connection<T> {
         }
     }
 
-    fn open(&mut self, id: u32, end: bool, verdict: Result<Option<u64>, Fault>) -> Result<Step<'static, T>, Fault> {
+    fn open(
+        &mut self,
+        id: u32,
+        end: bool,
+        verdict: Result<Option<u64>, Fault>,
+    ) -> Result<Step<'static, T>, Fault> {
         self.stream_last = id;
         self.cheap_frames.earn(CHEAP_FRAMES_EARNED);
         let body_left = verdict?;
@@ -776,7 +788,12 @@ impl<T: Default> Connection<T> {
         }
     }
 
-    fn reset_received(&mut self, now: Monotonic, head: FrameHead, payload: &[u8]) -> Result<Step<'static, T>, Fault> {
+    fn reset_received(
+        &mut self,
+        now: Monotonic,
+        head: FrameHead,
+        payload: &[u8],
+    ) -> Result<Step<'static, T>, Fault> {
         if payload.len() != 4 {
             return Err(Fault::Connection(Code::FrameSize, "RST_STREAM of a wrong length"));
         }
@@ -801,8 +818,9 @@ impl<T: Default> Connection<T> {
     }
 
     fn window_update(&mut self, now: Monotonic, head: FrameHead, payload: &[u8]) -> Result<(), Fault> {
-        let bytes: [u8; 4] =
-            payload.try_into().map_err(|_| Fault::Connection(Code::FrameSize, "WINDOW_UPDATE of a wrong length"))?;
+        let bytes: [u8; 4] = payload
+            .try_into()
+            .map_err(|_| Fault::Connection(Code::FrameSize, "WINDOW_UPDATE of a wrong length"))?;
         let increment = i64::from(u32::from_be_bytes(bytes) & 0x7fff_ffff);
         if head.stream == 0 {
             if increment == 0 {

@@ -97,7 +97,8 @@ impl<S: FieldSink> FieldSink for Judge<'_, S> {
             rule::CONTENT_LENGTH => {
                 self.regular_seen = true;
                 let length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-                self.malformed |= length.is_none() || self.content_length.is_some_and(|seen| Some(seen) != length);
+                self.malformed |=
+                    length.is_none() || self.content_length.is_some_and(|seen| Some(seen) != length);
                 self.content_length = length;
             }
             rule::FORBIDDEN => self.malformed = true,
@@ -122,7 +123,9 @@ fn judge(name: &[u8], value: &[u8]) -> u8 {
         b":path" if !value.is_empty() => rule::PATH,
         b":authority" => rule::AUTHORITY,
         // Section 8.2.2: fields of the connection have no meaning here.
-        b"connection" | b"proxy-connection" | b"keep-alive" | b"transfer-encoding" | b"upgrade" => rule::FORBIDDEN,
+        b"connection" | b"proxy-connection" | b"keep-alive" | b"transfer-encoding" | b"upgrade" => {
+            rule::FORBIDDEN
+        }
         b"te" if value != b"trailers" => rule::FORBIDDEN,
         b"content-length" => rule::CONTENT_LENGTH,
         _ if valid_name(name) => rule::REGULAR,

@@ -18,7 +18,7 @@ mod send;
 mod settings;
 pub mod streams;
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 pub(crate) mod testkit;
+#[cfg(test)]
+mod tests;
 pub mod transmit;

@@ -51,7 +51,14 @@ impl<T: Default> Connection<T> {
 
     /// A whole answer in one go, if it may leave at once: head, one DATA frame of `prefix` and `body`,
     /// trailers. False when windows or the output don't allow it; then nothing was done.
-    pub fn send_whole(&mut self, key: Key, head: &[u8], prefix: &[u8], body: &[u8], trailers: &'static [u8]) -> bool {
+    pub fn send_whole(
+        &mut self,
+        key: Key,
+        head: &[u8],
+        prefix: &[u8],
+        body: &[u8],
+        trailers: &'static [u8],
+    ) -> bool {
         let Some(stream) = self.streams.get_mut(key) else { return true };
         let length = prefix.len() + body.len();
         let window = stream.send_window.min(self.send_window);

@@ -66,7 +66,12 @@ pub(crate) fn frames(bytes: &[u8]) -> Vec<Frame> {
     while let Some((head, tail)) = rest.split_first_chunk::<HEAD_BYTES>() {
         let head = FrameHead::parse(head);
         let (payload, after) = tail.split_at(head.length as usize);
-        frames.push(Frame { kind: head.kind, flags: head.flags, stream: head.stream, payload: payload.to_vec() });
+        frames.push(Frame {
+            kind: head.kind,
+            flags: head.flags,
+            stream: head.stream,
+            payload: payload.to_vec(),
+        });
         rest = after;
     }
     assert!(rest.is_empty(), "half a frame");

@@ -117,14 +117,26 @@ fn faults_are_answered_with_the_codes_of_the_rfc() {
         ("5.1 WINDOW_UPDATE on idle", window_update(1, 1), "goaway 1"),
         ("5.1 DATA after END_STREAM", joined(&[get.clone(), data(1, true, b"x")]), "reset 1 5"),
         ("5.1 HEADERS after END_STREAM", joined(&[get.clone(), get.clone()]), "reset 1 5"),
-        ("5.1 DATA after RST", joined(&[open.clone(), raw(3, 0, 1, &[0; 4]), data(1, true, b"x")]), "reset 1 5"),
+        (
+            "5.1 DATA after RST",
+            joined(&[open.clone(), raw(3, 0, 1, &[0; 4]), data(1, true, b"x")]),
+            "reset 1 5",
+        ),
         ("5.1 HEADERS after RST", joined(&[open.clone(), raw(3, 0, 1, &[0; 4]), get.clone()]), "goaway 5"),
         ("5.1.1 even id", headers(2, true, &GET), "goaway 1"),
         ("5.1.1 id goes back", joined(&[headers(5, true, &GET), headers(3, true, &GET)]), "goaway 1"),
         ("6.1 DATA on stream 0", data(0, true, b"x"), "goaway 1"),
-        ("6.1 padding too long", joined(&[open.clone(), raw(kind::DATA, flag::PADDED, 1, &[9, 1])]), "goaway 1"),
+        (
+            "6.1 padding too long",
+            joined(&[open.clone(), raw(kind::DATA, flag::PADDED, 1, &[9, 1])]),
+            "goaway 1",
+        ),
         ("6.2 HEADERS padding too long", raw(kind::HEADERS, 0xd, 1, &[200, 0x82]), "goaway 1"),
-        ("6.2 interrupted block", joined(&[raw(1, 0, 1, &[0x82]), raw(kind::PING, 0, 0, &[0; 8])]), "goaway 1"),
+        (
+            "6.2 interrupted block",
+            joined(&[raw(1, 0, 1, &[0x82]), raw(kind::PING, 0, 0, &[0; 8])]),
+            "goaway 1",
+        ),
         ("6.3 PRIORITY on stream 0", raw(kind::PRIORITY, 0, 0, &[0; 5]), "goaway 1"),
         ("6.3 PRIORITY of 4 bytes", joined(&[open.clone(), raw(kind::PRIORITY, 0, 1, &[0; 4])]), "reset 1 6"),
         ("6.4 RST_STREAM on stream 0", raw(kind::RST_STREAM, 0, 0, &[0; 4]), "goaway 1"),
@@ -197,7 +209,11 @@ fn the_preface_comes_first_then_settings() {
 #[test]
 fn content_length_is_kept_by_data() {
     let post = |length: &str| headers(1, false, &[&GET[..], &[("content-length", length)]].concat());
-    for (length, parts, expected) in [("4", vec!["ab", "cd"], ""), ("3", vec!["ab", "cd"], "reset 1 1"), ("5", vec!["ab", "cd"], "reset 1 1")] {
+    for (length, parts, expected) in [
+        ("4", vec!["ab", "cd"], ""),
+        ("3", vec!["ab", "cd"], "reset 1 1"),
+        ("5", vec!["ab", "cd"], "reset 1 1"),
+    ] {
         let mut server = Server::greeted(&[]);
         server.feed(&post(length));
         for (i, part) in parts.iter().enumerate() {
@@ -343,7 +359,8 @@ fn long_pieces_are_referenced_and_short_ones_copied() {
     server.connection.poll_transmit(&mut transmit);
     assert!(transmit.copied().len() < 200, "{}", transmit.copied().len());
     let bytes: Vec<u8> = transmit.slices().flatten().copied().collect();
-    let body: Vec<u8> = frames(&bytes).iter().filter(|f| f.kind == kind::DATA).flat_map(|f| f.payload.clone()).collect();
+    let body: Vec<u8> =
+        frames(&bytes).iter().filter(|f| f.kind == kind::DATA).flat_map(|f| f.payload.clone()).collect();
     assert_eq!(body, [vec![1; 10], vec![7; 30_000], vec![2; 10]].concat());
     assert_eq!(transmit.len(), bytes.len());
     transmit.clear();
@@ -387,7 +404,8 @@ fn a_lowered_header_table_is_acknowledged_in_the_next_block() {
     let mut server = Server::greeted(&[(setting::HEADER_TABLE_SIZE, 0)]);
     answer(&mut server, &[1, 1]);
     let sent = server.sent();
-    let blocks: Vec<&[u8]> = sent.iter().filter(|f| f.kind == kind::HEADERS).map(|f| &f.payload[..]).collect();
+    let blocks: Vec<&[u8]> =
+        sent.iter().filter(|f| f.kind == kind::HEADERS).map(|f| &f.payload[..]).collect();
     assert_eq!(blocks, [&[0x20, 0x88][..], &[0x88]]);
 }
 
@@ -432,6 +450,21 @@ fn pings_are_struck_as_by_grpc_go() {
 }
 
 #[test]
+fn an_answer_forgives_all_strikes() {
+    let mut server = Server::greeted(&[]);
+    server.feed(&headers(1, false, &GET));
+    let key = server.keys[0];
+    for _ in 0..4 {
+        // Three pings are two strikes; the one after an answer is free.
+        (0..3).for_each(|_| server.feed(&raw(kind::PING, 0, 0, &[0; 8])));
+        server.connection.send_head(key, &[0x88], false);
+    }
+    assert!(!server.connection.is_closed());
+    (0..4).for_each(|_| server.feed(&raw(kind::PING, 0, 0, &[0; 8])));
+    assert!(server.connection.is_closed());
+}
+
+#[test]
 fn silence_is_probed_and_ends_the_connection() {
     let mut server = Server::greeted(&[]);
     let two_hours = Monotonic(0) + Duration::from_secs(7_200);
@@ -457,7 +490,10 @@ fn a_graceful_end_serves_what_was_under_way() {
         server.feed(&headers(1, true, &GET));
         server.connection.go_away_graceful(server.now);
         let sent = server.sent();
-        assert_eq!((sent[0].kind, sent[0].code(), &sent[0].payload[..4]), (kind::GOAWAY, 0, &[0x7f, 0xff, 0xff, 0xff][..]));
+        assert_eq!(
+            (sent[0].kind, sent[0].code(), &sent[0].payload[..4]),
+            (kind::GOAWAY, 0, &[0x7f, 0xff, 0xff, 0xff][..])
+        );
         assert_eq!(sent[1].kind, kind::PING);
         server.feed(&headers(3, true, &GET));
         if acked {
@@ -482,8 +518,10 @@ fn a_graceful_end_serves_what_was_under_way() {
 
 #[test]
 fn floods_end_the_connection() {
-    let reset = |i: u32| [headers(2 * i + 1, false, &GET), raw(kind::RST_STREAM, 0, 2 * i + 1, &[0; 4])].concat();
-    let cases: Vec<(&str, Box<dyn Fn(u32) -> Vec<u8>>)> = vec![
+    let reset =
+        |i: u32| [headers(2 * i + 1, false, &GET), raw(kind::RST_STREAM, 0, 2 * i + 1, &[0; 4])].concat();
+    type Flood = Box<dyn Fn(u32) -> Vec<u8>>;
+    let cases: Vec<(&str, Flood)> = vec![
         ("SETTINGS", Box::new(|_| raw(kind::SETTINGS, 0, 0, &[]))),
         ("PRIORITY", Box::new(|_| raw(kind::PRIORITY, 0, 1, &[0; 5]))),
         ("idle WINDOW_UPDATE", Box::new(|_| window_update(0, 1))),
@@ -506,7 +544,7 @@ fn floods_end_the_connection() {
     }
     // Replies that nobody takes.
     let mut server = Server::greeted(&[]);
-    (0..=CONTROL_REPLIES_MAX as u32).for_each(|i| server.feed(&joined(&[headers(2 * i + 1, true, &[]) ])));
+    (0..=CONTROL_REPLIES_MAX as u32).for_each(|i| server.feed(&joined(&[headers(2 * i + 1, true, &[])])));
     assert!(server.connection.is_closed());
 }
 
@@ -556,7 +594,12 @@ fn chunking_of_the_input_changes_nothing() {
             server.feed(chunk);
             rest = tail;
         }
-        let counted: usize = server.told.iter().filter_map(|l| l.strip_prefix("data ")).map(|l| l.split(' ').next().unwrap().parse::<usize>().unwrap()).sum();
+        let counted: usize = server
+            .told
+            .iter()
+            .filter_map(|l| l.strip_prefix("data "))
+            .map(|l| l.split(' ').next().unwrap().parse::<usize>().unwrap())
+            .sum();
         let lines: Vec<String> = server.told.iter().filter(|l| !l.starts_with("data")).cloned().collect();
         (counted, lines, server.sent())
     };

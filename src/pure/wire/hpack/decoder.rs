@@ -104,7 +104,12 @@ impl Decoder {
         self.table_bytes
     }
 
-    fn indexed(&mut self, index: usize, left: &mut usize, sink: &mut impl FieldSink) -> Result<(), DecodeError> {
+    fn indexed(
+        &mut self,
+        index: usize,
+        left: &mut usize,
+        sink: &mut impl FieldSink,
+    ) -> Result<(), DecodeError> {
         let position = index.checked_sub(1).ok_or(DecodeError::Malformed)?;
         if let Some(&(name, value)) = STATIC_TABLE.get(position) {
             charge(left, name.len() + value.len())?;

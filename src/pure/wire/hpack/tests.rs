@@ -44,7 +44,11 @@ const THIRD: &str = ":method: GET\n:scheme: https\n:path: /index.html\n:authorit
 #[test]
 fn appendix_c2_single_fields() {
     let cases = [
-        ("400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572", "custom-key: custom-header\n", 55),
+        (
+            "400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572",
+            "custom-key: custom-header\n",
+            55,
+        ),
         ("040c 2f73 616d 706c 652f 7061 7468", ":path: /sample/path\n", 0),
         ("1008 7061 7373 776f 7264 0673 6563 7265 74", "password: secret\n", 0),
         ("82", ":method: GET\n", 0),
@@ -85,7 +89,8 @@ fn appendix_c6_responses_evict_in_a_table_of_256_bytes() {
     let mut listed = Listed::default();
     decoder.decode(&[0x3f, 0xe1, 0x01], &mut listed).unwrap();
     let first = "4882 6402 5885 aec3 771a 4b61 96d0 7abe 9410 54d4 44a8 2005 9504 0b81 66e0 82a6 2d1b ff6e 919d 29ad 1718 63c7 8f0b 97c8 e9ae 82ae 43d3";
-    let common = "cache-control: private\ndate: Mon, 21 Oct 2013 20:13:21 GMT\nlocation: https://www.example.com\n";
+    let common =
+        "cache-control: private\ndate: Mon, 21 Oct 2013 20:13:21 GMT\nlocation: https://www.example.com\n";
     assert_eq!(lines(&mut decoder, first), format!(":status: 302\n{common}"));
     assert_eq!(decoder.table_bytes(), 222);
     assert_eq!(lines(&mut decoder, "4883 640e ffc1 c0bf"), format!(":status: 307\n{common}"));
@@ -149,7 +154,14 @@ fn an_entry_larger_than_the_table_empties_it() {
 #[test]
 fn the_encoder_is_understood_by_the_decoder() {
     let long = "x".repeat(700);
-    let fields = [(":status", "200"), (":status", "415"), ("content-type", "application/grpc"), ("grpc-message", ""), ("grpc-status", "12"), ("long", &long)];
+    let fields = [
+        (":status", "200"),
+        (":status", "415"),
+        ("content-type", "application/grpc"),
+        ("grpc-message", ""),
+        ("grpc-status", "12"),
+        ("long", &long),
+    ];
     let mut block = vec![encoder::TABLE_SIZE_ZERO];
     for (name, value) in fields {
         encoder::field(&mut block, name.as_bytes(), value.as_bytes());
