@@ -198,6 +198,17 @@ impl LogFiles {
         fs::read(&path).map_err(|error| DiskError::Failed { action: "read log segment", path, error })
     }
 
+    /// The first `bytes` bytes of a segment, or all if it is shorter.
+    pub fn read_head(&self, number: u64, bytes: usize) -> Result<Vec<u8>, DiskError> {
+        let path = self.segment_path(number);
+        let mut head = Vec::with_capacity(bytes);
+        let read = File::open(&path).and_then(|file| file.take(bytes as u64).read_to_end(&mut head));
+        match read {
+            Ok(_) => Ok(head),
+            Err(error) => Err(DiskError::Failed { action: "read log segment", path, error }),
+        }
+    }
+
     /// Makes a segment of `bytes` zeros, durably, and returns when it has its name.
     pub fn create_segment(&self, number: u64, bytes: u64) -> Result<(), DiskError> {
         let path = self.segment_path(number);
@@ -290,7 +301,8 @@ impl LogFiles {
         }
     }
 
-    pub(crate) fn segment_path(&self, number: u64) -> PathBuf {
+    /// The file of a segment.
+    pub fn segment_path(&self, number: u64) -> PathBuf {
         self.path.join(format!("{number:016x}.log"))
     }
 

@@ -289,45 +289,17 @@ impl Response {
     fn new(code: u16, headers: Vec<(&'static str, &'static str)>, body: Vec<u8>) -> Response {
         Response { code, headers, body, health: None, checks: Vec::new() }
     }
-
-    /// The bytes to send. `head_only` leaves the body away but not its length, for a HEAD request; `close`
-    /// says that the connection ends with this answer; `unix_seconds` is now.
-    pub fn encode(&self, head_only: bool, close: bool, unix_seconds: u64) -> Vec<u8> {
-        let mut head = format!("HTTP/1.1 {} {}\r\n", self.code, phrase(self.code));
-        // Every browser may come: etcd's default for --cors.
-        let cors = [
-            ("Access-Control-Allow-Headers", "accept, content-type, authorization"),
-            ("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE"),
-            ("Access-Control-Allow-Origin", "*"),
-        ];
-        for (name, value) in cors.iter().chain(&self.headers) {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        head.push_str(&format!("Date: {}\r\nContent-Length: {}\r\n", date(unix_seconds), self.body.len()));
-        if close {
-            head.push_str("Connection: close\r\n");
-        }
-        head.push_str("\r\n");
-        let mut bytes = head.into_bytes();
-        if !head_only {
-            bytes.extend_from_slice(&self.body);
-        }
-        bytes
-    }
 }
 
-fn phrase(code: u16) -> &'static str {
-    match code {
-        200 => "OK",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        503 => "Service Unavailable",
-        other => unreachable!("no answer has the code {other}"),
-    }
-}
+/// Header lines that every answer has: any browser may come, etcd's default for `--cors`.
+pub const COMMON_HEADERS: [(&str, &str); 3] = [
+    ("Access-Control-Allow-Headers", "accept, content-type, authorization"),
+    ("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE"),
+    ("Access-Control-Allow-Origin", "*"),
+];
 
 /// As in `Sat, 21 Nov 2026 12:10:16 GMT` (RFC 9110, section 5.6.7).
-fn date(unix_seconds: u64) -> String {
+pub fn date(unix_seconds: u64) -> String {
     // The first day of 1970 was a Thursday.
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] =

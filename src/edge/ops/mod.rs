@@ -30,6 +30,9 @@ pub const ETCD_VERSION: &str = "3.7.3";
 /// The cluster version that goes with it.
 pub const ETCD_CLUSTER_VERSION: &str = "3.7.0";
 
+/// Exit code after a failed write or sync of the log (EX_IOERR of sysexits.h).
+pub const EXIT_LOG_FAILED: i32 = 74;
+
 /// What [`run_with`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -42,21 +45,10 @@ pub enum Exit {
 /// Runs the program with its arguments (the first is its name) and returns the exit code.
 pub fn run(arguments: Vec<OsString>) -> i32 {
     let environment = std::env::vars_os().collect();
-    match run_with(arguments, environment, serve_nothing) {
+    match run_with(arguments, environment, crate::edge::shard::serve) {
         Exit::Code(code) => code,
         Exit::Signal(signal) => signals::end_by(signal),
     }
-}
-
-/// Stands where `edge::shard::serve` goes.
-fn serve_nothing(config: Config) -> Result<Stop, StartError> {
-    if let Err(error) = config.bootstrap {
-        return Err(StartError::Bootstrap(error));
-    }
-    Err(StartError::Other {
-        what: "this build has no server in it".to_owned(),
-        advice: "build a later revision".to_owned(),
-    })
 }
 
 /// The same with a given environment and server. The server gets the configuration once the log is set up;
@@ -131,6 +123,10 @@ fn start(
     match serve(config) {
         Ok(Stop::Finished) => Exit::Code(0),
         Ok(Stop::Signal(signal)) => Exit::Signal(signal),
+        Ok(Stop::LogFailed { what, advice }) => {
+            tracing::error!(target: FATAL, error = %what, what_to_do = %advice, "server failed");
+            Exit::Code(EXIT_LOG_FAILED)
+        }
         Ok(Stop::Failed { what, advice }) => {
             tracing::error!(target: FATAL, error = %what, what_to_do = %advice, "server failed");
             Exit::Code(1)

@@ -5,7 +5,7 @@
 //! stops. SIGHUP keeps its default (there is no reload). The only unsafe code of `ops` is here.
 
 use std::env;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -57,7 +57,7 @@ impl Signals {
     /// The kernel's, when it is out of descriptors.
     pub fn install() -> io::Result<Signals> {
         // SAFETY: eventfd takes no pointers.
-        let descriptor = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+        let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         if descriptor < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -70,6 +70,20 @@ impl Signals {
             set_action(signal, handle as extern "C" fn(libc::c_int) as libc::sighandler_t)?;
         }
         Ok(Signals { event })
+    }
+
+    /// Calls `wake` from a thread of its own when a signal has arrived.
+    ///
+    /// # Errors
+    /// The kernel's, when it is out of threads or descriptors.
+    pub fn on_signal(&self, wake: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let mut event = std::fs::File::from(self.event.try_clone()?);
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            if event.read_exact(&mut [0; 8]).is_ok() {
+                wake();
+            }
+        })?;
+        Ok(())
     }
 
     /// Becomes readable, with 8 bytes, when a signal has arrived.

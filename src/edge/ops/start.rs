@@ -16,7 +16,14 @@ pub enum Stop {
     Finished,
     /// A signal asked for it; the same signal has to end the process.
     Signal(Signal),
-    /// It could not go on, as after a sync that failed.
+    /// A write or sync of the log failed: exit code 74, nothing was acknowledged after it.
+    LogFailed {
+        /// What happened, to what.
+        what: String,
+        /// What the operator can do.
+        advice: String,
+    },
+    /// It could not go on.
     Failed {
         /// What happened, to what.
         what: String,

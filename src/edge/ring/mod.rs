@@ -129,6 +129,11 @@ impl Ring {
         unregistered.map_err(|error| setup_failed("unregister receive buffers", error))
     }
 
+    /// Accepts from these too, from here on.
+    pub fn listen(&mut self, listeners: Vec<Listener>) {
+        self.sockets.listen(listeners, &mut self.queue);
+    }
+
     /// Lets a test rewrite results as they are completed.
     pub fn set_fault_hook(&mut self, hook: Option<FaultHook>) {
         self.queue.set_fault(hook);

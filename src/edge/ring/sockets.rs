@@ -68,22 +68,22 @@ enum Receive {
 
 impl Sockets {
     pub(super) fn new(listeners: Vec<Listener>, connections_max: u64, queue: &mut Queue) -> Sockets {
-        let listeners = listeners.into_iter().map(|listener| Accepting {
-            listener: Some(listener),
-            armed: false,
-            stopped: false,
-            paused_until: None,
-        });
         let mut sockets = Sockets {
-            listeners: listeners.collect(),
+            listeners: Vec::new(),
             connections: Slab::default(),
             connections_max,
             starved: VecDeque::new(),
         };
-        for index in 0..sockets.listeners.len() {
-            sockets.arm_accept(index, queue);
-        }
+        sockets.listen(listeners, queue);
         sockets
+    }
+
+    pub(super) fn listen(&mut self, listeners: Vec<Listener>, queue: &mut Queue) {
+        for listener in listeners {
+            let listener = Some(listener);
+            self.listeners.push(Accepting { listener, armed: false, stopped: false, paused_until: None });
+            self.arm_accept(self.listeners.len() - 1, queue);
+        }
     }
 
     pub(super) fn connections(&self) -> usize {

@@ -6,6 +6,7 @@
 //! process before anything else is reaped.
 //! Not here: what bytes mean, what a term is.
 
+mod http;
 mod sequencer;
 mod serve;
 
@@ -16,7 +17,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use http::Http;
 pub use sequencer::Sequencer;
+pub use serve::serve;
 
 
 use crate::edge::io::{CloseCause, Completion, ConnId, Io, SendPieces};
@@ -82,6 +85,7 @@ pub struct Loop<I: Io> {
     io: I,
     shard: Shard,
     sequencer: Sequencer,
+    http: Http,
     completions: Vec<Completion>,
     pieces: SendPieces,
     transmit: Transmit,
@@ -93,11 +97,32 @@ pub struct Loop<I: Io> {
 const DRAIN: Duration = Duration::from_secs(5);
 
 impl<I: Io> Loop<I> {
-    /// Puts a core together. `stop` is asked after each wake of the loop and says whether to stop.
-    pub fn new(io: I, shard: Shard, sequencer: Sequencer, stop: Box<dyn FnMut() -> bool>) -> Loop<I> {
+    /// Puts a core together.
+    pub fn new(io: I, shard: Shard, sequencer: Sequencer, http: Http) -> Loop<I> {
         let (completions, pieces) = (Vec::new(), SendPieces::default());
         let transmit = Transmit::new(limits::shard::SEND_BYTES_MAX, limits::shard::SEND_PIECES_MAX);
-        Loop { io, shard, sequencer, completions, pieces, transmit, stop, stopping_since: None }
+        let stop = Box::new(|| false);
+        Loop { io, shard, sequencer, http, completions, pieces, transmit, stop, stopping_since: None }
+    }
+
+    /// `stop` is asked after each wake of the loop and says whether to stop.
+    pub fn stop_when(&mut self, stop: Box<dyn FnMut() -> bool>) {
+        self.stop = stop;
+    }
+
+    /// The outside.
+    pub fn io(&mut self) -> &mut I {
+        &mut self.io
+    }
+
+    /// The sequencer's half.
+    pub fn sequencer(&mut self) -> &mut Sequencer {
+        &mut self.sequencer
+    }
+
+    /// The shard's half.
+    pub fn shard(&mut self) -> &mut Shard {
+        &mut self.shard
     }
 
     /// Turns until it is asked to stop or the log fails.
@@ -127,6 +152,7 @@ impl<I: Io> Loop<I> {
         self.pass_wishes();
         let sequencer_busy = self.sequencer.turn(&mut self.io, now, &[self.shard.floor.clone()]);
         let shard_busy = self.drain_shard(now);
+        self.http.answer(&mut self.shard, &self.sequencer, now);
         self.pass_wishes();
         self.submit_sends();
         let wishes_left = self.sequencer.has_wishes();
@@ -221,11 +247,6 @@ impl<I: Io> Loop<I> {
         }
         self.sequencer.node.stop();
         true
-    }
-
-    /// The pieces, for tests and the simulator.
-    pub fn parts(&mut self) -> (&mut I, &mut Shard, &mut Sequencer) {
-        (&mut self.io, &mut self.shard, &mut self.sequencer)
     }
 }
 

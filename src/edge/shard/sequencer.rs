@@ -26,7 +26,6 @@ pub struct Sequencer {
     pub sync_seconds: Histogram,
     /// Bytes written to the log.
     pub log_bytes_written: u64,
-    on_ready: Option<Box<dyn FnOnce()>>,
 }
 
 impl Sequencer {
@@ -36,7 +35,6 @@ impl Sequencer {
         publisher: Publisher<View, Vec<Retired>>,
         wishes: Vec<Receiver<ToSequencer>>,
         replies: Vec<Sender<FromSequencer>>,
-        on_ready: Box<dyn FnOnce()>,
     ) -> Sequencer {
         Sequencer {
             node,
@@ -47,7 +45,6 @@ impl Sequencer {
             write_began: Monotonic(0),
             sync_seconds: crate::edge::ops::metrics::disk_histogram(),
             log_bytes_written: 0,
-            on_ready: Some(on_ready),
         }
     }
 
@@ -89,11 +86,6 @@ impl Sequencer {
                     let shard = usize::from(reply.ticket.shard);
                     let sent = self.replies[shard].send(reply);
                     assert!(sent.is_ok(), "a shard's replies have room for its credits");
-                }
-                Effect::Ready => {
-                    if let Some(on_ready) = self.on_ready.take() {
-                        on_ready();
-                    }
                 }
             }
         }

@@ -12,8 +12,6 @@ mod clean;
 mod messages;
 mod start;
 mod view;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -53,8 +51,6 @@ pub enum Effect {
     Retire(Vec<Retired>),
     /// Tell a shard.
     Reply(FromSequencer),
-    /// The member has published itself: it may say that it is ready.
-    Ready,
 }
 
 /// One member.
@@ -68,6 +64,8 @@ pub struct Node {
     ids: RequestIds,
     /// Proposals of this turn.
     proposed: Vec<(Bytes, Option<Waiter>)>,
+    /// Raft takes no more before something is committed: the proposals wait for that.
+    log_is_full: bool,
     /// Who waits for which entry; ascending.
     waiting: VecDeque<(LogIndex, Waiter)>,
     /// Committed and synced, not yet applied; ascending.
@@ -267,7 +265,8 @@ impl Node {
         let mut work = Work::new(limits::slice::APPLY_UNITS);
         self.apply_some(&mut work, now);
         self.flush();
-        !self.committed.is_empty() || self.applying.is_some()
+        let may_propose = !self.proposed.is_empty() && !self.log_is_full;
+        !self.committed.is_empty() || self.applying.is_some() || may_propose
     }
 
     fn check_timers(&mut self, now: Monotonic) {
@@ -321,9 +320,13 @@ impl Node {
         let payloads = self.proposed.iter().map(|(payload, _)| payload.clone());
         let mut index = match self.raft.propose(payloads) {
             Ok(proposed) => proposed.first,
-            Err(ProposeRefused::Full) => return,
+            Err(ProposeRefused::Full) => {
+                self.log_is_full = true;
+                return;
+            }
             Err(refused) => unreachable!("a sole leader takes requests: {refused:?}"),
         };
+        self.log_is_full = false;
         for (_, waiter) in self.proposed.drain(..) {
             if let Some(waiter) = waiter {
                 self.waiting.push_back((index, waiter));
@@ -471,8 +474,6 @@ impl Node {
                 self.publishing = Publishing::Waits(left - 1);
                 if left == 1 {
                     self.publishing = Publishing::Done;
-                    self.flush();
-                    self.effects.push_back(Effect::Ready);
                 }
             }
         }
@@ -559,7 +560,7 @@ impl Node {
         self.stopping = true;
     }
 
-    /// True once [`Effect::Ready`] was given.
+    /// True once the member has published itself: clients may be let in.
     pub fn is_ready(&self) -> bool {
         self.publishing == Publishing::Done
     }

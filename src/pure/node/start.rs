@@ -43,6 +43,7 @@ impl Node {
             deadlines: None,
             ids,
             proposed: Vec::new(),
+            log_is_full: false,
             waiting: VecDeque::new(),
             committed: VecDeque::new(),
             applying: None,
