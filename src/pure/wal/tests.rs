@@ -8,7 +8,9 @@ use bytes::Bytes;
 
 use super::format::*;
 use super::*;
-use crate::pure::raft::{Entry, EntryKind, MemberId, Persisted, Ticket};
+use crate::pure::raft::{
+    self, ConfState, Effect, Entry, EntryKind, MemberId, Persist, Persisted, Raft, Start, Ticket,
+};
 use crate::stdx::prng::Prng;
 use crate::testing::disk::{DiskError, Faults, SECTOR_BYTES, SimDisk, Survival, VolatileSector};
 
@@ -335,14 +337,12 @@ impl World {
         if write.offset > 0 {
             let mut next = self.durable.clone().expect("the member runs");
             let before = next.entries.last().map_or(Default::default(), |e| (e.term, e.index));
-            while before != write.last {
+            let mut last = before;
+            while last != write.last {
                 let entry = self.queue.pop_front().expect("the batch holds entries that were appended");
                 next.entries.truncate(entry.index.0 as usize - 1);
                 next.entries.push(entry);
-                let last = next.entries.last().expect("just pushed");
-                if (last.term, last.index) == write.last {
-                    break;
-                }
+                last = next.entries.last().map(|e| (e.term, e.index)).expect("just pushed");
             }
             let to_come = self.queue.iter().map(|entry| entry.index.0 - 1).min().unwrap_or(u64::MAX);
             let commit = self.hard_state.commit.min(write.last.1).min(LogIndex(to_come));
@@ -790,7 +790,7 @@ fn frames_and_headers_come_back_as_they_were() {
             salt: prng.next_u64(),
             lsn: Lsn(prng.below(1 << 50)),
             batch_number: prng.next_u64(),
-            durable_to: Lsn(prng.next_u64()),
+            durable_to: Lsn(prng.below(1 << 50)),
             frames: 0,
             flags: prng.below(2) as u32,
         };
@@ -820,5 +820,117 @@ fn frames_and_headers_come_back_as_they_were() {
         assert_eq!(BatchHeader::decode(&noise), None);
         let wild = BatchHeader { bytes: 4_096, used_bytes: 4_096, frames: u32::MAX, ..written };
         assert!(decode_frames(&wild, &noise, |_, _| ()).is_err());
+    }
+}
+
+/// Raft and log driven as the node drives them, on a disk that loses power.
+struct Member {
+    disk: SimDisk,
+    raft: Raft,
+    writer: Writer,
+    /// Payloads in the order of application, since the log's first entry.
+    applied: Vec<Bytes>,
+}
+
+impl Member {
+    fn start(mut disk: SimDisk) -> Member {
+        let config = raft::Config {
+            id: MemberId(IDENTITY.member_id),
+            election_ticks: 10,
+            pre_vote: true,
+            uncommitted_bytes_max: usize::MAX,
+            seed: 1,
+        };
+        let mut applied = Vec::new();
+        let (outcome, committed) = recover(small(), &images(&disk), true).unwrap();
+        let (raft, fresh, resume) = match outcome {
+            Outcome::NoLog(none) => {
+                let (fresh, resume) = none.create(&small(), SALT, IDENTITY);
+                (Raft::bootstrap(config, Bytes::from_static(b"{}")), fresh, resume)
+            }
+            // Created, but entry 1 never got there.
+            Outcome::Log(log) if log.last.1 == LogIndex(0) => {
+                (Raft::bootstrap(config, Bytes::from_static(b"{}")), log.fresh, log.resume)
+            }
+            Outcome::Log(log) => {
+                let before = committed.last().map_or(Default::default(), |e| (e.term, e.index));
+                applied.extend(committed.into_iter().map(|entry| entry.payload));
+                let start = Start {
+                    conf_state: ConfState::sole(config.id),
+                    hard_state: log.hard_state,
+                    before,
+                    entries: log.entries,
+                    applied: before.1,
+                };
+                (Raft::restart(config, start).unwrap(), log.fresh, log.resume)
+            }
+        };
+        carry_out(&fresh, &mut disk, |_| Ok(())).unwrap();
+        Member { disk, raft, writer: Writer::resume(small(), resume), applied }
+    }
+
+    /// One turn. The disk's write ends in the next one, unless the power does.
+    fn turn(&mut self, buffer: &mut Vec<u8>, flight: &mut Option<WriteBatch>) {
+        if let Some(write) = flight.take() {
+            self.disk.sync_range(&file_name(write.segment), write.offset, write.bytes as u64).unwrap();
+            let persisted = self.writer.handle_written(write.token, write.bytes).unwrap();
+            self.raft.handle_persisted(persisted).unwrap();
+        }
+        while let Some(effect) = self.raft.poll_effect() {
+            match effect {
+                Effect::Persist(Persist { ticket, hard_state, entries }) => {
+                    self.writer.append(ticket, hard_state, entries);
+                }
+                Effect::Apply { entries } => {
+                    let last = entries.last().expect("never empty").index;
+                    self.applied.extend(entries.into_iter().map(|entry| entry.payload));
+                    self.raft.handle_applied(last);
+                }
+                Effect::LeaderChanged { .. } => {}
+                Effect::Send { .. } | Effect::ReadReady { .. } | Effect::Dropped(_) => panic!("{effect:?}"),
+            }
+        }
+        while let Some(need) = self.writer.poll_segment() {
+            let name = file_name(need.number);
+            self.disk.create(&name, need.bytes).unwrap();
+            self.disk.sync(&name).unwrap();
+            self.disk.sync_directory().unwrap();
+            self.writer.handle_segment_ready(need.number);
+        }
+        *flight = self.writer.poll_write(buffer);
+        if let Some(write) = *flight {
+            self.disk.write(&file_name(write.segment), write.offset, buffer).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_raft_applied_is_there_after_every_power_cut() {
+    for seed in 0..20 {
+        let mut prng = Prng::new(seed);
+        let mut member = Member::start(SimDisk::default());
+        let (mut buffer, mut proposed) = (Vec::new(), 0u64);
+        for life in 0..8 {
+            let mut flight = None;
+            for _ in 0..prng.below(30) {
+                if prng.chance(1, 2) {
+                    let next = |n| Bytes::from(format!("{n:0200}"));
+                    let some = 1 + prng.below(8);
+                    if member.raft.propose((proposed..proposed + some).map(next)).is_ok() {
+                        proposed += some;
+                    }
+                }
+                member.turn(&mut buffer, &mut flight);
+            }
+            let (applied, mut disk) = (member.applied, member.disk);
+            disk.power_cut(0, |_| CHOICES[prng.below(3) as usize]);
+            member = Member::start(disk);
+            let mut flight = None;
+            for _ in 0..8 {
+                member.turn(&mut buffer, &mut flight);
+            }
+            assert!(member.raft.reads_locally(), "seed {seed}, life {life}: it leads within a few turns");
+            assert_eq!(member.applied[..applied.len()], applied[..], "seed {seed}, life {life}");
+        }
     }
 }
