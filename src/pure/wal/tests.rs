@@ -134,6 +134,8 @@ struct World {
     prng: Prng,
     writer: Option<Writer>,
     buffer: Vec<u8>,
+    /// Bytes that the last write said it wrote.
+    written: usize,
     /// On disk for sure; what the batch in flight would make of it.
     durable: Option<Known>,
     in_flight: Option<Known>,
@@ -158,6 +160,7 @@ impl World {
             prng: Prng::new(seed),
             writer: None,
             buffer: Vec::new(),
+            written: 0,
             durable: None,
             in_flight: None,
             queue: VecDeque::new(),
@@ -350,8 +353,11 @@ impl World {
             self.in_flight = Some(next);
         }
         match self.disk.write(&file_name(write.segment), write.offset, &self.buffer) {
-            Ok(written) if written == write.bytes => Some(Ok(write)),
-            Ok(_) | Err(_) => Some(Err(DiskError::Io)),
+            Ok(written) => {
+                self.written = written;
+                Some(Ok(write))
+            }
+            Err(error) => Some(Err(error)),
         }
     }
 
@@ -367,7 +373,10 @@ impl World {
         });
         let token = self.writer().write_token().expect("a write is in flight");
         let result = match synced {
-            Ok(write) => self.writer().handle_written(token, write.bytes),
+            Ok(_) => {
+                let written = self.written;
+                self.writer().handle_written(token, written)
+            }
             Err(_) => self.writer().handle_write_failed(token),
         };
         let Ok(persisted) = result else { return Ok(None) };
