@@ -71,10 +71,6 @@ impl Log {
         self.applied
     }
 
-    pub(super) fn applying(&self) -> LogIndex {
-        self.applying
-    }
-
     /// Term of an entry in memory or of the one before; `None` if it is neither.
     pub(super) fn term_at(&self, index: LogIndex) -> Option<Term> {
         if index == self.before.1 {

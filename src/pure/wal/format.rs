@@ -42,6 +42,8 @@ pub const IDENTITY_FRAME_BYTES: usize = FRAME_HEADER_BYTES + 16;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"etchdWAL";
 const BATCH_MAGIC: u32 = u32::from_le_bytes(*b"eBat");
+/// No log gets here; what claims to is none. Keeps sums of what was read from overflowing.
+const LSN_MAX: Lsn = Lsn(1 << 62);
 const FRAME_ALIGN: usize = 8;
 
 /// `bytes` rounded up to whole blocks.
@@ -136,13 +138,17 @@ impl SegmentHeader {
         if version != FORMAT_VERSION {
             return SegmentHead::OtherVersion(version);
         }
-        SegmentHead::Header(SegmentHeader {
+        let header = SegmentHeader {
             number: u64_at(block, 16),
             salt: u64_at(block, 24),
             first_lsn: Lsn(u64_at(block, 32)),
             first_index: LogIndex(u64_at(block, 40)),
             durable_to: Lsn(u64_at(block, 48)),
-        })
+        };
+        if header.first_lsn.max(header.durable_to) > LSN_MAX {
+            return SegmentHead::None;
+        }
+        SegmentHead::Header(header)
     }
 }
 
@@ -214,7 +220,8 @@ impl BatchHeader {
         };
         let (whole, used) = (header.bytes as usize, header.used_bytes as usize);
         let sizes_hold = whole.is_multiple_of(BLOCK_BYTES) && BATCH_HEADER_BYTES <= used && used <= whole;
-        (sizes_hold && header.flags & !BATCH_EARLY == 0).then_some(header)
+        let positions_hold = header.lsn.max(header.durable_to) <= LSN_MAX;
+        (sizes_hold && positions_hold && header.flags & !BATCH_EARLY == 0).then_some(header)
     }
 }
 

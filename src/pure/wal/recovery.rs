@@ -202,6 +202,8 @@ pub struct Recovery {
     lsn: Lsn,
     batch_number: u64,
     stop: Option<Stop>,
+    /// A segment without header that begins where the walk was.
+    suspect: Option<u64>,
     state: State,
     /// Batches from M on at the least, at the end of the walk.
     tail: VecDeque<TailBatch>,
@@ -302,6 +304,7 @@ impl Recovery {
             lsn,
             batch_number,
             stop: None,
+            suspect: None,
             state,
             tail: VecDeque::new(),
             segment_first_lsn: lsn,
@@ -336,8 +339,10 @@ impl Recovery {
         }
         if let Some(stop) = self.stop {
             self.scan_for_claims(&header, &image, offset);
-            // Known to be durable by now, so there is no need to read on.
-            self.judge(stop)?;
+            // No need to read on, unless a header that is not there may be the reason.
+            if self.segments[self.at..].iter().all(|segment| !segment.headless) {
+                self.judge(stop)?;
+            }
         }
         Ok(())
     }
@@ -363,7 +368,13 @@ impl Recovery {
         let number =
             highest.checked_add(1).ok_or_else(|| self.corrupt(highest, 0, Damage::ForeignSegment))?;
         let stop = self.stop.unwrap_or_else(|| self.stop_at_gap(highest));
-        self.judge(stop)?;
+        let blamed = self.suspect.filter(|_| stop.clean).map_or(stop, |segment| Stop {
+            segment,
+            offset: 0,
+            damage: Damage::SegmentHeader,
+            clean: false,
+        });
+        self.judge(blamed)?;
         let unused: Vec<u64> = self.segments.iter().filter(|s| !s.used).map(|s| s.number).collect();
         let (Some(salt), Some(identity)) = (self.salt, self.state.identity) else {
             if self.salt.is_some() && self.lsn > Lsn(0) {
@@ -524,6 +535,10 @@ impl Recovery {
             });
             let Some(batch) = found else { continue };
             self.durable_to = self.durable_to.max(batch.durable_to);
+            if batch.lsn == self.lsn {
+                // The log would go on here: to be blamed if it has to go on.
+                self.suspect = Some(number);
+            }
             if !is_early(&batch) && !self.config.canaries.cuts_at_damage() {
                 return Err(self.corrupt(number, 0, Damage::SegmentHeader));
             }

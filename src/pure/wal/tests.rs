@@ -8,7 +8,9 @@ use bytes::Bytes;
 
 use super::format::*;
 use super::*;
-use crate::pure::raft::{Entry, EntryKind, MemberId, Persisted, Ticket};
+use crate::pure::raft::{
+    self, ConfState, Effect, Entry, EntryKind, MemberId, Persist, Persisted, Raft, Start, Ticket,
+};
 use crate::stdx::prng::Prng;
 use crate::testing::disk::{DiskError, Faults, SECTOR_BYTES, SimDisk, Survival, VolatileSector};
 
@@ -132,6 +134,8 @@ struct World {
     prng: Prng,
     writer: Option<Writer>,
     buffer: Vec<u8>,
+    /// Bytes that the last write said it wrote.
+    written: usize,
     /// On disk for sure; what the batch in flight would make of it.
     durable: Option<Known>,
     in_flight: Option<Known>,
@@ -156,6 +160,7 @@ impl World {
             prng: Prng::new(seed),
             writer: None,
             buffer: Vec::new(),
+            written: 0,
             durable: None,
             in_flight: None,
             queue: VecDeque::new(),
@@ -321,8 +326,8 @@ impl World {
             let name = file_name(need.number);
             match self.disk.create(&name, need.bytes) {
                 Ok(()) => {
-                    self.disk.sync(&name).expect("no fault here");
-                    self.disk.sync_directory().expect("no fault here");
+                    let synced = self.disk.sync(&name).and_then(|()| self.disk.sync_directory());
+                    assert!(synced.is_ok() || self.config.canaries.believe_failed_write, "no fault here");
                     self.writer().handle_segment_ready(need.number);
                 }
                 Err(_) => self.writer().handle_segment_failed(need.number),
@@ -335,14 +340,12 @@ impl World {
         if write.offset > 0 {
             let mut next = self.durable.clone().expect("the member runs");
             let before = next.entries.last().map_or(Default::default(), |e| (e.term, e.index));
-            while before != write.last {
+            let mut last = before;
+            while last != write.last {
                 let entry = self.queue.pop_front().expect("the batch holds entries that were appended");
                 next.entries.truncate(entry.index.0 as usize - 1);
                 next.entries.push(entry);
-                let last = next.entries.last().expect("just pushed");
-                if (last.term, last.index) == write.last {
-                    break;
-                }
+                last = next.entries.last().map(|e| (e.term, e.index)).expect("just pushed");
             }
             let to_come = self.queue.iter().map(|entry| entry.index.0 - 1).min().unwrap_or(u64::MAX);
             let commit = self.hard_state.commit.min(write.last.1).min(LogIndex(to_come));
@@ -350,8 +353,11 @@ impl World {
             self.in_flight = Some(next);
         }
         match self.disk.write(&file_name(write.segment), write.offset, &self.buffer) {
-            Ok(written) if written == write.bytes => Some(Ok(write)),
-            Ok(_) | Err(_) => Some(Err(DiskError::Io)),
+            Ok(written) => {
+                self.written = written;
+                Some(Ok(write))
+            }
+            Err(error) => Some(Err(error)),
         }
     }
 
@@ -367,7 +373,10 @@ impl World {
         });
         let token = self.writer().write_token().expect("a write is in flight");
         let result = match synced {
-            Ok(write) => self.writer().handle_written(token, write.bytes),
+            Ok(_) => {
+                let written = self.written;
+                self.writer().handle_written(token, written)
+            }
             Err(_) => self.writer().handle_write_failed(token),
         };
         let Ok(persisted) = result else { return Ok(None) };
@@ -460,14 +469,477 @@ fn seeds(ordinary: u64) -> u64 {
     std::env::var("ETCHD_WAL_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ordinary)
 }
 
+/// Ordinary runs try all subsets of up to 12 sectors in two seeds, and fewer in some more.
 #[test]
 fn every_cut_keeps_what_was_acknowledged() {
-    let mut cuts = 0;
-    for seed in 0..seeds(6) {
-        let mut world = World::new(seed, small(), true);
-        world.run(60).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    let (mut cuts, thorough) = (0, seeds(1));
+    for seed in 0..thorough + 6 {
+        let mut world = World::new(seed * 2, small(), true);
+        world.samples = if seed < thorough { 4_096 } else { 64 };
+        world.run(50).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         cuts += world.cuts;
-        println!("seed {seed}: {} cuts, {} files", world.cuts, world.disk.names().count());
     }
-    assert!(cuts > 1_000, "cuts were tried: {cuts}");
+    assert!(cuts > 10_000, "cuts were tried: {cuts}");
+}
+
+#[test]
+fn a_planted_bug_is_found() {
+    let found = |canaries: Canaries, faults: bool| {
+        (0..20).any(|seed| {
+            let mut world = World::new(seed, Config { canaries, ..small() }, true);
+            world.samples = 16;
+            if faults {
+                world.disk.set_faults(Faults { fail_sync: Some(20 + seed), ..Faults::default() });
+            }
+            world.run(60).is_err()
+        })
+    };
+    let none = Canaries::default();
+    assert!(!found(none, false), "without a bug there is nothing to find");
+    assert!(found(Canaries { skip_sync_every: 7, ..none }, false), "M1");
+    assert!(found(Canaries { believe_failed_write: true, ..none }, true), "M17");
+}
+
+/// A batch on the disk: segment, offset, bytes, position in the log.
+fn batches_of(images: &Images) -> Vec<(u64, usize, usize, Lsn)> {
+    let mut all = Vec::new();
+    let mut end = Lsn(u64::MAX);
+    for (number, image) in images.iter().rev() {
+        let SegmentHead::Header(header) = SegmentHeader::decode(image) else { continue };
+        let mut offset = SEGMENT_HEADER_BYTES;
+        while let Some(batch) = BatchHeader::decode(image.get(offset..).unwrap_or(&[]))
+            && batch.segment == *number
+            && batch.lsn < end
+        {
+            all.push((*number, offset, batch.bytes as usize, batch.lsn));
+            offset += batch.bytes as usize;
+        }
+        end = end.min(header.first_lsn);
+    }
+    all
+}
+
+/// Flips one bit at a time in all that is below M: refused, and the place is named.
+#[test]
+fn every_flipped_bit_below_the_mark_is_found() {
+    for seed in 0..2 {
+        let mut world = World::new(100 + seed, small(), false);
+        world.run(120).unwrap();
+        let clean = images(&world.disk);
+        let (outcome, _) = recover(world.config, &clean, false).unwrap();
+        let Outcome::Log(log) = outcome else { panic!("there is a log") };
+        let mut places: Vec<(u64, usize, usize)> = batches_of(&clean)
+            .into_iter()
+            .filter(|(_, _, _, lsn)| *lsn < log.durable_to)
+            .map(|(segment, offset, bytes, _)| (segment, offset, bytes))
+            .collect();
+        let segments: Vec<u64> = places.iter().map(|place| place.0).collect();
+        assert!(segments.iter().any(|segment| *segment != segments[0]), "more than one segment");
+        places
+            .extend(clean.iter().filter(|s| segments.contains(&s.0)).map(|s| (s.0, 0, SEGMENT_HEADER_BYTES)));
+        let m16 =
+            Config { canaries: Canaries { cut_at_damage: true, ..Canaries::default() }, ..world.config };
+        let truth = known(&recover(world.config, &clean, false).unwrap().0, vec![]);
+        let (mut cut_silently, mut healed, mut elsewhere) = (0, 0, 0);
+        for _ in 0..1_500 {
+            let (segment, offset, bytes) = places[world.prng.below(places.len() as u64) as usize];
+            // Half of the flips go to the headers, where the damage is most varied.
+            let within = if world.prng.chance(1, 2) { bytes.min(160) } else { bytes };
+            let byte = offset + world.prng.below(within as u64) as usize;
+            let mut flipped = clean.clone();
+            let image = flipped.iter_mut().find(|(n, _)| *n == segment).unwrap();
+            let mut content = image.1.to_vec();
+            content[byte] ^= 1 << world.prng.below(8);
+            image.1 = Bytes::from(content);
+            match recover(world.config, &flipped, world.prng.chance(1, 2)) {
+                // Without the header of a segment that recovery made, the walk may follow what it
+                // overrode to its end in the segment before, and break off there.
+                Err(Refused::Corrupt(c)) if offset == 0 && c.segment < segment => elsewhere += 1,
+                Err(Refused::Corrupt(c)) => {
+                    assert_eq!(c.segment, segment, "byte {byte}: {c:?}");
+                    let at = c.offset as usize;
+                    assert!(offset <= at && at < offset + bytes, "byte {byte} of batch at {offset}: {c:?}");
+                }
+                // A segment that recovery made and that got no batch since: the older segment still
+                // holds what it was made from, so nothing is missing.
+                Ok((outcome, committed)) if offset == 0 => {
+                    assert_eq!(known(&outcome, committed), truth, "segment {segment}, byte {byte}");
+                    healed += 1;
+                }
+                other => panic!("seed {seed}, segment {segment}, byte {byte}: {other:?}"),
+            }
+            cut_silently += u64::from(recover(m16, &flipped, false).is_ok());
+        }
+        assert!(cut_silently > 500, "canary M16 would be seen: {cut_silently}");
+        assert!(healed + elsewhere < 150, "{healed} {elsewhere}");
+    }
+}
+
+/// A failing or short write or sync is the last thing that a writer does.
+#[test]
+fn nothing_is_acknowledged_after_an_error() {
+    for seed in 0..30 {
+        let mut world = World::new(seed, Config { segment_bytes_first: 1 << 20, ..small() }, false);
+        world.start().unwrap();
+        let (writes, syncs) = world.disk.counts();
+        let nth = 1 + seed / 3;
+        world.disk.set_faults(match seed % 3 {
+            0 => Faults { fail_write: Some(writes + nth), ..Faults::default() },
+            1 => Faults { short_write: Some(writes + nth), ..Faults::default() },
+            _ => Faults { fail_sync: Some(syncs + nth), ..Faults::default() },
+        });
+        let mut acknowledged = 0;
+        while !world.writer().is_poisoned() {
+            acknowledged += 1;
+            world.ticket += 1;
+            let next = world.durable.as_ref().map_or(0, |k| k.entries.len()) as u64 + 1;
+            let (ticket, new) = (Ticket(world.ticket), entry(1, next, b"x"));
+            world.queue.push_back(new.clone());
+            world.writer().append(ticket, None, vec![new]);
+            world.write().unwrap();
+        }
+        assert_eq!(acknowledged, nth, "seed {seed}: the one before the error was the last");
+        assert_eq!(world.writer().handle_written(0, 4_096), Err(Poisoned));
+        assert_eq!(world.writer().poll_write(&mut Vec::new()), None);
+        // What was acknowledged is there after a crash, and after a power cut.
+        world.crash(seed % 2 == 0);
+        world.start().unwrap();
+    }
+}
+
+fn new_writer(config: Config) -> Writer {
+    let Outcome::NoLog(none) = recover(config, &Images::new(), false).unwrap().0 else { panic!("no files") };
+    Writer::resume(config, none.create(&config, SALT, IDENTITY).1)
+}
+
+/// Writes all that waits, as if the disk took it; the indexes that each batch ended with.
+fn drain(writer: &mut Writer) -> Vec<u64> {
+    let mut buffer = Vec::new();
+    let mut ends = Vec::new();
+    while let Some(write) = writer.poll_write(&mut buffer) {
+        let persisted = writer.handle_written(write.token, write.bytes).unwrap();
+        if write.offset > 0 {
+            ends.push(persisted.index.0);
+        }
+    }
+    ends
+}
+
+#[test]
+fn without_space_the_writer_says_what_it_can_take_and_goes_on_later() {
+    let mut config = Config::standard();
+    config.segment_bytes_first = 1 << 20;
+    let mut writer = new_writer(config);
+    assert_eq!(writer.room(), u64::MAX);
+    let payload = [7; 100_000];
+    for index in 1..=5 {
+        writer.append(Ticket(index), None, vec![entry(1, index, &payload)]);
+        assert_eq!(drain(&mut writer), [index]);
+    }
+    assert_eq!(writer.poll_segment(), None);
+    writer.append(Ticket(6), None, vec![entry(1, 6, &payload)]);
+    assert_eq!(drain(&mut writer), [6]);
+    let need = writer.poll_segment().expect("asked for when half full");
+    assert_eq!((need.number, need.bytes, writer.poll_segment()), (2, config.segment_bytes, None));
+    writer.handle_segment_failed(2);
+    let room = writer.room();
+    assert!(0 < room && room < 500_000, "{room}");
+    // All that the room allows finds its place.
+    let mut index = 6;
+    while Writer::cost_of(payload.len()) <= writer.room() {
+        index += 1;
+        writer.append(Ticket(index), None, vec![entry(1, index, &payload)]);
+    }
+    assert_eq!(drain(&mut writer), [index]);
+    // What is taken beyond it waits, and nothing is lost.
+    for _ in 0..5 {
+        index += 1;
+        writer.append(Ticket(index), None, vec![entry(1, index, &payload)]);
+    }
+    drain(&mut writer);
+    assert!(writer.has_pending() && writer.room() == 0);
+    writer.retry_segment();
+    assert_eq!(writer.poll_segment(), Some(need));
+    writer.handle_segment_ready(2);
+    assert_eq!(drain(&mut writer), [index]);
+    assert_eq!((writer.segment_number(), writer.room()), (2, u64::MAX));
+    assert_eq!(writer.persisted().ticket, Ticket(index));
+}
+
+#[test]
+fn batches_are_bounded_and_large_entries_go_alone() {
+    let config =
+        Config { segment_bytes_first: 1 << 20, segment_bytes: 1 << 20, batch_bytes_max: 10_000, ..small() };
+    let mut writer = new_writer(config);
+    let sizes = [4_000, 4_000, 4_000, 50_000, 10, 9_990, 1];
+    for (nth, size) in sizes.into_iter().enumerate() {
+        writer.append_entry(entry(1, nth as u64 + 1, &vec![1; size]));
+    }
+    writer.append(Ticket(1), None, vec![]);
+    assert_eq!(drain(&mut writer), [2, 3, 4, 6, 7]);
+    // One that no ordinary segment holds gets one of its own size.
+    writer.append(Ticket(2), None, vec![entry(1, 8, &vec![1; 3 << 20])]);
+    let need = writer.poll_segment().unwrap();
+    assert!(need.bytes > 3 << 20);
+    writer.handle_segment_ready(need.number);
+    assert_eq!(drain(&mut writer), [8]);
+}
+
+#[test]
+fn a_commit_index_alone_waits_for_company_and_an_idle_batch_takes_it_along() {
+    let mut writer = new_writer(small());
+    let state = |commit| HardState { term: Term(1), vote: MemberId(1), commit: LogIndex(commit) };
+    writer.append(Ticket(1), Some(state(0)), vec![entry(1, 1, b"a")]);
+    assert!(!writer.needs_idle_batch());
+    assert_eq!(drain(&mut writer), [1]);
+    writer.set_hard_state(state(1));
+    assert!(!writer.has_pending() && writer.needs_idle_batch());
+    assert_eq!(drain(&mut writer), [0; 0]);
+    writer.idle_batch();
+    assert_eq!(drain(&mut writer), [1]);
+    assert!(!writer.needs_idle_batch(), "once is enough");
+    writer.idle_batch();
+    assert_eq!(drain(&mut writer), [0; 0]);
+    // A vote is a promise and does not wait.
+    writer.set_hard_state(HardState { term: Term(2), ..state(1) });
+    assert!(writer.has_pending());
+}
+
+#[test]
+fn strange_directories() {
+    let mut world = World::new(5, small(), false);
+    world.run(80).unwrap();
+    let clean = images(&world.disk);
+    let truth = known(&recover(small(), &clean, false).unwrap().0, vec![]);
+    let next = clean.last().unwrap().0 + 1;
+    let batches = batches_of(&clean);
+    let recovered =
+        |images: &Images| recover(small(), images, false).map(|(outcome, _)| known(&outcome, vec![]));
+
+    // Left-overs: a prepared segment, a short file, an old segment under a new number.
+    let mut more = clean.clone();
+    let old = clean.iter().find(|s| s.0 == batches[0].0).unwrap().1.clone();
+    more.extend([(next, Bytes::from(vec![0; 24 << 10])), (next + 1, Bytes::new()), (next + 2, old.clone())]);
+    assert_eq!(recovered(&more), Ok(truth.clone()));
+    let Ok((Outcome::Log(log), _)) = recover(small(), &more, false) else { panic!("there is a log") };
+    assert_eq!(log.fresh.number, next + 3);
+    assert!([next, next + 1, next + 2].iter().all(|number| log.unused.contains(number)));
+
+    // A missing segment in the middle, or at the start.
+    let used: Vec<u64> = {
+        let mut numbers: Vec<u64> = batches.iter().map(|b| b.0).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    };
+    let mut refused = 0;
+    for gone in &used[..used.len() - 1] {
+        let rest: Images = clean.iter().filter(|s| s.0 != *gone).cloned().collect();
+        match recovered(&rest) {
+            Err(Refused::Corrupt(c)) => {
+                assert!(matches!(c.damage, Damage::MissingSegment | Damage::BatchHeader), "{c:?}");
+                refused += 1;
+            }
+            // What it was made from by recovery is still there.
+            other => assert_eq!(other, Ok(truth.clone()), "without {gone}"),
+        }
+    }
+
+    assert!(refused > 1);
+
+    // Another version, another directory.
+    let with_header = |change: &dyn Fn(&mut [u8])| {
+        let mut other = clean.clone();
+        let image = other.iter_mut().find(|s| s.0 == used[0]).unwrap();
+        let mut bytes = image.1.to_vec();
+        change(&mut bytes[..SEGMENT_HEADER_BYTES]);
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..SEGMENT_HEADER_BYTES]);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        image.1 = Bytes::from(bytes);
+        other
+    };
+    let newer = with_header(&|header| header[8] = 9);
+    assert_eq!(recovered(&newer), Err(Refused::OtherVersion { segment: used[0], found: 9, known: 1 }));
+    let Err(Refused::Corrupt(c)) = recovered(&with_header(&|header| header[24] ^= 1)) else {
+        panic!("foreign")
+    };
+    assert_eq!(c.damage, Damage::ForeignSegment);
+}
+
+#[test]
+fn frames_and_headers_come_back_as_they_were() {
+    let mut prng = Prng::new(3);
+    let kinds = [
+        FrameKind::Entry,
+        FrameKind::HardState,
+        FrameKind::SnapshotMarker,
+        FrameKind::ConfState,
+        FrameKind::Identity,
+    ];
+    for _ in 0..200 {
+        let payloads: Vec<Vec<u8>> = (0..prng.below(6))
+            .map(|_| (0..prng.below(300)).map(|_| prng.next_u64() as u8).collect())
+            .collect();
+        let frames: Vec<Frame<'_>> = payloads
+            .iter()
+            .map(|payload| Frame {
+                kind: kinds[prng.below(5) as usize],
+                entry_kind: EntryKind::from_u64(prng.below(3)).unwrap(),
+                term: Term(prng.next_u64()),
+                index: LogIndex(prng.next_u64()),
+                payload,
+            })
+            .collect();
+        let used: usize = frames.iter().map(|f| frame_bytes(f.payload.len())).sum();
+        let mut batch = vec![0xEE; block_aligned(BATCH_HEADER_BYTES + used)];
+        let header = BatchHeader {
+            bytes: 0,
+            used_bytes: 0,
+            segment: prng.next_u64(),
+            salt: prng.next_u64(),
+            lsn: Lsn(prng.below(1 << 50)),
+            batch_number: prng.next_u64(),
+            durable_to: Lsn(prng.below(1 << 50)),
+            frames: 0,
+            flags: prng.below(2) as u32,
+        };
+        let mut encoder = BatchEncoder::new(&mut batch, header);
+        frames.iter().for_each(|frame| encoder.push(frame));
+        let written = encoder.finish();
+        assert_eq!(BatchHeader::decode(&batch), Some(written));
+        let mut read = Vec::new();
+        decode_frames(&written, &batch, |frame, at| {
+            assert_eq!(&batch[at..at + frame.payload.len()], frame.payload);
+            read.push(frame);
+        })
+        .unwrap();
+        assert_eq!(read, frames);
+
+        // Any other bit, or any other place, is noticed.
+        let bit = prng.below(batch.len() as u64 * 8) as usize;
+        let mut flipped = batch.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let good = BatchHeader::decode(&flipped)
+            .is_some_and(|header| decode_frames(&header, &flipped, |_, _| ()).is_ok());
+        assert!(!good, "bit {bit}");
+        let moved = BatchHeader { lsn: written.lsn.plus(4_096), ..written };
+        assert!(frames.is_empty() || decode_frames(&moved, &batch, |_, _| ()).is_err());
+        // Bytes that are no batch never panic.
+        let noise: Vec<u8> = (0..4_096).map(|_| prng.next_u64() as u8).collect();
+        assert_eq!(BatchHeader::decode(&noise), None);
+        let wild = BatchHeader { bytes: 4_096, used_bytes: 4_096, frames: u32::MAX, ..written };
+        assert!(decode_frames(&wild, &noise, |_, _| ()).is_err());
+    }
+}
+
+/// Raft and log driven as the node drives them, on a disk that loses power.
+struct Member {
+    disk: SimDisk,
+    raft: Raft,
+    writer: Writer,
+    /// Payloads in the order of application, since the log's first entry.
+    applied: Vec<Bytes>,
+}
+
+impl Member {
+    fn start(mut disk: SimDisk) -> Member {
+        let config = raft::Config {
+            id: MemberId(IDENTITY.member_id),
+            election_ticks: 10,
+            pre_vote: true,
+            uncommitted_bytes_max: usize::MAX,
+            seed: 1,
+        };
+        let mut applied = Vec::new();
+        let (outcome, committed) = recover(small(), &images(&disk), true).unwrap();
+        let (raft, fresh, resume) = match outcome {
+            Outcome::NoLog(none) => {
+                let (fresh, resume) = none.create(&small(), SALT, IDENTITY);
+                (Raft::bootstrap(config, Bytes::from_static(b"{}")), fresh, resume)
+            }
+            // Created, but entry 1 never got there.
+            Outcome::Log(log) if log.last.1 == LogIndex(0) => {
+                (Raft::bootstrap(config, Bytes::from_static(b"{}")), log.fresh, log.resume)
+            }
+            Outcome::Log(log) => {
+                let before = committed.last().map_or(Default::default(), |e| (e.term, e.index));
+                applied.extend(committed.into_iter().map(|entry| entry.payload));
+                let start = Start {
+                    conf_state: ConfState::sole(config.id),
+                    hard_state: log.hard_state,
+                    before,
+                    entries: log.entries,
+                    applied: before.1,
+                };
+                (Raft::restart(config, start).unwrap(), log.fresh, log.resume)
+            }
+        };
+        carry_out(&fresh, &mut disk, |_| Ok(())).unwrap();
+        Member { disk, raft, writer: Writer::resume(small(), resume), applied }
+    }
+
+    /// One turn. The disk's write ends in the next one, unless the power does.
+    fn turn(&mut self, buffer: &mut Vec<u8>, flight: &mut Option<WriteBatch>) {
+        if let Some(write) = flight.take() {
+            self.disk.sync_range(&file_name(write.segment), write.offset, write.bytes as u64).unwrap();
+            let persisted = self.writer.handle_written(write.token, write.bytes).unwrap();
+            self.raft.handle_persisted(persisted).unwrap();
+        }
+        while let Some(effect) = self.raft.poll_effect() {
+            match effect {
+                Effect::Persist(Persist { ticket, hard_state, entries }) => {
+                    self.writer.append(ticket, hard_state, entries);
+                }
+                Effect::Apply { entries } => {
+                    let last = entries.last().expect("never empty").index;
+                    self.applied.extend(entries.into_iter().map(|entry| entry.payload));
+                    self.raft.handle_applied(last);
+                }
+                Effect::LeaderChanged { .. } => {}
+                Effect::Send { .. } | Effect::ReadReady { .. } | Effect::Dropped(_) => panic!("{effect:?}"),
+            }
+        }
+        while let Some(need) = self.writer.poll_segment() {
+            let name = file_name(need.number);
+            self.disk.create(&name, need.bytes).unwrap();
+            self.disk.sync(&name).unwrap();
+            self.disk.sync_directory().unwrap();
+            self.writer.handle_segment_ready(need.number);
+        }
+        *flight = self.writer.poll_write(buffer);
+        if let Some(write) = *flight {
+            self.disk.write(&file_name(write.segment), write.offset, buffer).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_raft_applied_is_there_after_every_power_cut() {
+    for seed in 0..20 {
+        let mut prng = Prng::new(seed);
+        let mut member = Member::start(SimDisk::default());
+        let (mut buffer, mut proposed) = (Vec::new(), 0u64);
+        for life in 0..8 {
+            let mut flight = None;
+            for _ in 0..prng.below(30) {
+                if prng.chance(1, 2) {
+                    let next = |n| Bytes::from(format!("{n:0200}"));
+                    let some = 1 + prng.below(8);
+                    if member.raft.propose((proposed..proposed + some).map(next)).is_ok() {
+                        proposed += some;
+                    }
+                }
+                member.turn(&mut buffer, &mut flight);
+            }
+            let (applied, mut disk) = (member.applied, member.disk);
+            disk.power_cut(0, |_| CHOICES[prng.below(3) as usize]);
+            member = Member::start(disk);
+            let mut flight = None;
+            for _ in 0..8 {
+                member.turn(&mut buffer, &mut flight);
+            }
+            assert!(member.raft.reads_locally(), "seed {seed}, life {life}: it leads within a few turns");
+            assert_eq!(member.applied[..applied.len()], applied[..], "seed {seed}, life {life}");
+        }
+    }
 }

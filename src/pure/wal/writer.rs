@@ -39,8 +39,8 @@ pub struct Writer {
     durable_to: Lsn,
     /// The greatest mark on disk: what recovery can prove to have been durable.
     claimed: Lsn,
-    /// End of the last durable batch that had frames.
-    durable_frames_to: Lsn,
+    /// End of the last durable batch that held something to acknowledge.
+    needs_proof_to: Lsn,
     batch_number: u64,
     entries: Pending,
     /// The newest state, and the one in the last batch formed.
@@ -97,7 +97,8 @@ struct Flight {
     bytes: usize,
     /// What is true once it is on disk.
     claims: Lsn,
-    frames: bool,
+    /// It holds something that may be acknowledged.
+    needs_proof: bool,
     last: (Term, LogIndex),
     ticket: Ticket,
     /// The write is the header of this segment.
@@ -187,7 +188,7 @@ impl Writer {
             lsn: resume.lsn,
             durable_to: resume.lsn,
             claimed: resume.lsn,
-            durable_frames_to: resume.lsn,
+            needs_proof_to: resume.lsn,
             batch_number: resume.batch_number,
             entries: Pending { last: resume.last, last_formed: resume.last, ..Pending::default() },
             hard_state: resume.hard_state,
@@ -247,7 +248,7 @@ impl Writer {
     /// True when the end of the log is on disk but no mark on disk proves that: damage there would
     /// read as a torn write. The node calls [`Writer::idle_batch`] when this lasted for 1 s.
     pub fn needs_idle_batch(&self) -> bool {
-        self.claimed < self.durable_frames_to && self.flight.is_none() && !self.has_pending()
+        self.claimed < self.needs_proof_to && self.flight.is_none() && !self.has_pending()
     }
 
     /// Makes the next [`Writer::poll_write`] give an empty batch that proves all before it.
@@ -301,8 +302,8 @@ impl Writer {
             };
             self.next = Next::NotNeeded;
         }
-        if flight.frames {
-            self.durable_frames_to = self.durable_to;
+        if flight.needs_proof {
+            self.needs_proof_to = self.durable_to;
         }
         let (term, index) = flight.last;
         self.persisted = Persisted { ticket: flight.ticket, term, index };
@@ -446,9 +447,12 @@ impl Writer {
         if !self.segment.has_identity {
             push_identity(&mut encoder, &self.identity);
         }
+        // A commit index needs no proof: it was proven when it was reached.
+        let mut needs_proof = plan.entries > 0;
         if let Some(state) = plan.hard_state {
             push_hard_state(&mut encoder, &state);
-            self.hard_state_formed = state;
+            let before = std::mem::replace(&mut self.hard_state_formed, state);
+            needs_proof |= (before.term, before.vote) != (state.term, state.vote);
         }
         for entry in self.entries.queue.drain(..plan.entries) {
             encoder.push(&Frame::of_entry(&entry));
@@ -475,7 +479,7 @@ impl Writer {
             #[cfg(any(test, feature = "testing"))]
             skip_sync: self.config.canaries.skips_sync(self.batch_number),
         };
-        self.take_off(&write, header.durable_to, header.frames > 0, None);
+        self.take_off(&write, header.durable_to, needs_proof, None);
         self.segment.offset += plan.bytes as u64;
         self.segment.has_identity = true;
         self.lsn = self.lsn.plus(plan.bytes as u64);
@@ -508,14 +512,14 @@ impl Writer {
         write
     }
 
-    fn take_off(&mut self, write: &WriteBatch, claims: Lsn, frames: bool, opens: Option<NeedSegment>) {
+    fn take_off(&mut self, write: &WriteBatch, claims: Lsn, needs_proof: bool, opens: Option<NeedSegment>) {
         assert!(self.flight.is_none(), "at most one write is in flight");
         self.writes += 1;
         self.flight = Some(Flight {
             token: write.token,
             bytes: write.bytes,
             claims,
-            frames,
+            needs_proof,
             last: write.last,
             ticket: self.entries.ticket_formed,
             opens,
@@ -555,7 +559,7 @@ impl Writer {
 
     fn check_invariants(&self) {
         assert!(self.claimed <= self.durable_to && self.durable_to <= self.lsn, "positions are in order");
-        assert!(self.durable_frames_to <= self.durable_to, "frames are durable as batches are");
+        assert!(self.needs_proof_to <= self.durable_to, "what needs proof is durable");
         assert!(self.segment.offset <= self.segment.bytes, "batches stay inside their segment");
         assert!(self.segment.offset.is_multiple_of(BLOCK_BYTES as u64), "batches are aligned");
         assert_eq!(self.entries.appended - self.entries.formed, self.entries.queue.len() as u64);
