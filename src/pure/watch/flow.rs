@@ -221,7 +221,11 @@ impl Flow {
                         self.phase = Phase::Matching { record: 0 };
                     }
                     Step::Done(None) => {
-                        // Nothing is left up to `last` (only compacted history has holes).
+                        // Nothing is left up to `last`: there is no record of revision 1, and compacted
+                        // history has holes. Who starts there goes on behind it.
+                        if self.place != Place::Flow && !self.take_in(registry, last, work) {
+                            return Step::More;
+                        }
                         self.next = last + 1;
                         return Step::Done(());
                     }

@@ -136,9 +136,9 @@ impl Hub {
         flags.set(Flags::PREV_KV, request.prev_kv);
         flags.set(Flags::NOTIFY, request.progress_notify);
         flags.set(Flags::FRAGMENT, request.fragment);
-        flags.set(Flags::FUTURE, start > revision);
         let next_revision = if start == 0 { revision + 1 } else { start };
         let is_behind = next_revision < self.head.next_for_joiners();
+        flags.set(Flags::FUTURE, start != 0 && !is_behind);
         let place = if is_behind { Place::Waiting } else { Place::Flow };
         let watcher =
             Watcher { stream: key, id, next_revision, entry: NONE, member: NONE, serial: 0, flags, place };
@@ -169,7 +169,7 @@ impl Hub {
             return;
         }
         let Some(stream) = self.registry.streams.get_mut(key.0) else { return };
-        let is_future = stream.starts_in_future(view.revision(), &mut self.registry.watchers);
+        let is_future = stream.future.last().is_some_and(|&(start, _)| start > view.revision());
         if stream.ids.is_empty() || is_future {
             return;
         }
@@ -339,6 +339,20 @@ impl Hub {
         for (key, stream) in self.registry.streams.iter() {
             assert!(self.ticks.contains(&(stream.tick_time, StreamKey(key))));
         }
+    }
+
+    /// Watches of a stream that are behind, with their ids.
+    #[cfg(test)]
+    pub(super) fn behind(&self, key: StreamKey) -> Vec<i64> {
+        let is_behind =
+            |watcher: &&Watcher| watcher.stream == key && !matches!(watcher.place, Place::Flow | Place::Free);
+        self.registry.watchers.iter().filter(is_behind).map(|watcher| watcher.id).collect()
+    }
+
+    /// True if the id is in use.
+    #[cfg(test)]
+    pub(super) fn has_watch(&self, key: StreamKey, id: i64) -> bool {
+        self.registry.streams.get(key.0).is_some_and(|stream| self.registry.find(stream, id).is_some())
     }
 
     /// The first id from the stream's counter on that is not in use.

@@ -199,7 +199,7 @@ struct Client {
     creates: VecDeque<(i64, i64, String, Option<Watch>)>,
     /// Cancels without an answer yet.
     cancels: VecDeque<i64>,
-    /// Revisions of progress requests.
+    /// Revisions of progress requests; more than there are answers, since those that waited share one.
     progress: VecDeque<i64>,
     events: u64,
     responses_large: u64,
@@ -235,6 +235,7 @@ impl Client {
 
     fn create(&mut self, hub: &mut Hub, request: WatchCreate, log: &Log, view: &KvView) {
         let revision = view.revision();
+        let is_taken = request.watch_id != 0 && hub.has_watch(self.key, request.watch_id);
         let made = hub.create(self.key, &request, Ok(()), view);
         let start = if request.start_revision == 0 { revision + 1 } else { request.start_revision };
         let explicit_past = start <= log.revision();
@@ -243,7 +244,7 @@ impl Client {
             next: start,
             mark: 0,
             fragments: Vec::new(),
-            may_be_behind: !self.reads || explicit_past,
+            may_be_behind: explicit_past,
             request: request.clone(),
         };
         match made {
@@ -257,7 +258,7 @@ impl Client {
             {
                 self.refused(revision, "mvcc: watcher range is empty");
             }
-            None if start < view.compact_revision() => {
+            None if start < view.compact_revision() && !is_taken => {
                 let id = if request.watch_id == 0 { i64::MIN } else { request.watch_id };
                 self.creates.push_back((id, revision, String::new(), Some(watch)));
             }
@@ -332,8 +333,6 @@ impl Client {
         if id == -1 {
             let asked = self.progress.pop_front().ok_or("progress without a request")?;
             check!(revision >= asked, "progress {revision} for {asked}");
-            // Requests that waited share an answer.
-            self.progress.clear();
             self.progress_answers += 1;
             check!(!self.watches.is_empty(), "progress without a watch");
         }
@@ -537,11 +536,23 @@ impl World {
         let step = self.hub.pump(&self.view, &mut Work::new(units));
         check!(step != Step::Pending, "records live in memory");
         check!(step != Step::Done(()) || !self.hub.has_work(&self.view), "done, but there is work");
-        for client in &self.clients {
+        for client in &mut self.clients {
+            // Only a watch that was behind between two slices may be cancelled by a compaction. An id
+            // that is in use again stands for the watch whose answer is still in the queue.
+            for id in self.hub.behind(client.key) {
+                let created = client.creates.iter_mut().filter(|create| create.0 == id);
+                let known = client.watches.get_mut(&id);
+                created.filter_map(|create| create.3.as_mut()).chain(known).for_each(|watch| {
+                    watch.may_be_behind = true;
+                });
+            }
             let bytes = self.hub.queued_bytes(client.key);
             let answers = (client.creates.len() * 2 + client.cancels.len() + client.watches.len()) * 200;
+            // Tiny fragments cost more by what each message counts for.
+            let events = self.queue_bytes_max.max(self.revision_bytes_max + 200);
+            let envelopes = events / self.fragment_bytes.saturating_sub(40) * 2 * 64;
             check!(
-                bytes <= self.queue_bytes_max.max(self.revision_bytes_max + 200) + answers,
+                bytes <= events + envelopes + answers,
                 "{bytes} bytes in a queue of {}",
                 self.queue_bytes_max
             );
@@ -575,22 +586,12 @@ impl World {
                 let at = self.prng.below(self.clients.len() as u64) as usize;
                 let client = &mut self.clients[at];
                 client.reads = !client.reads;
-                if !client.reads {
-                    let watches = client.watches.values_mut();
-                    let waiting = client.creates.iter_mut().filter_map(|create| create.3.as_mut());
-                    watches.chain(waiting).for_each(|watch| watch.may_be_behind = true);
-                }
             }
             12 | 13 => {
                 let at = self.prng.below(self.clients.len() as u64) as usize;
                 if self.clients[at].reads {
                     let messages = self.prng.below(12);
                     self.poll(at, messages)?;
-                    // Who reads only a few has a queue that may fill.
-                    let client = &mut self.clients[at];
-                    let watches = client.watches.values_mut();
-                    let waiting = client.creates.iter_mut().filter_map(|create| create.3.as_mut());
-                    watches.chain(waiting).for_each(|watch| watch.may_be_behind = true);
                 }
             }
             14 if self.prng.chance(1, 3) => self.compact(),
@@ -645,19 +646,8 @@ impl World {
                     watch.upcoming(&self.log)
                 );
             }
-            let known = !client.watches.is_empty();
-            let starts = client.watches.values().all(|watch| watch.start <= self.log.revision());
-            check!(
-                client.progress.is_empty() || !known || !starts || self.hub_was_asked_early(client),
-                "progress"
-            );
         }
         Ok(())
-    }
-
-    /// A request is dropped if at its time there was no watch, or one that started in the future.
-    fn hub_was_asked_early(&self, _client: &Client) -> bool {
-        true
     }
 
     fn run(seed: u64, canary: Option<Canary>, actions: u32) -> Result<World, String> {
@@ -698,7 +688,8 @@ fn every_watch_gets_what_the_history_says() {
 #[test]
 fn the_checker_finds_every_canary() {
     for canary in [Canary::Overtake, Canary::Twice, Canary::Split, Canary::Swallow] {
-        let found = (0..40).any(|seed| World::run(seed, Some(canary), 600).is_err());
-        assert!(found, "{canary:?} survives");
+        let found: Vec<String> =
+            (0..40).filter_map(|seed| World::run(seed, Some(canary), 600).err()).collect();
+        assert!(!found.is_empty(), "{canary:?} survives");
     }
 }
