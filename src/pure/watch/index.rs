@@ -60,6 +60,8 @@ impl Interval<'_> {
 /// The watched intervals.
 pub struct Index {
     nodes: Vec<Node>,
+    /// By node; only as long as nodes of the treap need.
+    links: Vec<Links>,
     free: Vec<u32>,
     /// Nodes of kinds `Point` and `Prefix`.
     hashed: HashTable<u32>,
@@ -92,17 +94,36 @@ enum Kind {
     From,
 }
 
+/// A watched interval: one cache line, since with many of them each lookup misses the cache.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Node {
-    bytes: Box<[u8]>,
+    bytes: NodeBytes,
     start_len: u32,
     kind: Kind,
+    holders: Holders,
+}
+
+const _: () = assert!(size_of::<Node>() == 64);
+
+/// Start and end of a node, in its own line if they are short.
+#[derive(Debug)]
+enum NodeBytes {
+    Inline(u8, [u8; INLINE_BYTES]),
+    Heap(Box<[u8]>),
+}
+
+/// What fills a node up to its line.
+const INLINE_BYTES: usize = 38;
+
+/// Where a node is in the treap.
+#[derive(Clone, Copy, Debug)]
+struct Links {
     left: u32,
     right: u32,
     /// The node of this subtree whose end is greatest.
     greatest: u32,
     priority: u32,
-    holders: Holders,
 }
 
 /// The watchers of a node. Most nodes have one.
@@ -127,6 +148,7 @@ impl Index {
     pub fn new(seed: u64) -> Index {
         Index {
             nodes: Vec::new(),
+            links: Vec::new(),
             free: Vec::new(),
             hashed: HashTable::new(),
             lengths: Vec::new(),
@@ -242,15 +264,16 @@ impl Index {
 
     fn collect_below(&self, at: u32, key: &[u8], class: Class, into: &mut Vec<u32>) {
         let Some(node) = self.nodes.get(at as usize) else { return };
-        if !self.nodes[node.greatest as usize].ends_after(key) {
+        let links = self.links[at as usize];
+        if !self.nodes[links.greatest as usize].ends_after(key) {
             return;
         }
-        self.collect_below(node.left, key, class, into);
+        self.collect_below(links.left, key, class, into);
         if node.start() <= key {
             if node.ends_after(key) {
                 node.holders.collect(class, into);
             }
-            self.collect_below(node.right, key, class, into);
+            self.collect_below(links.right, key, class, into);
         }
     }
 
@@ -278,7 +301,7 @@ impl Index {
         }
         let equal = |&node: &u32| {
             let node = &self.nodes[node as usize];
-            node.kind == kind && *node.bytes == *bytes
+            node.kind == kind && node.bytes.as_slice() == bytes
         };
         self.hashed.find(self.hash(kind, bytes), equal).copied()
     }
@@ -287,8 +310,8 @@ impl Index {
         let mut at = self.root;
         while let Some(node) = self.nodes.get(at as usize) {
             at = match compare(interval, node.interval()) {
-                Ordering::Less => node.left,
-                Ordering::Greater => node.right,
+                Ordering::Less => self.links[at as usize].left,
+                Ordering::Greater => self.links[at as usize].right,
                 Ordering::Equal => return Some(at),
             };
         }
@@ -320,13 +343,9 @@ impl Index {
             Interval::From(start) => (Kind::From, start, &b""[..]),
         };
         let node = Node {
-            bytes: [start, end].concat().into_boxed_slice(),
+            bytes: NodeBytes::new(start, end),
             start_len: u32::try_from(start.len()).expect("a key is smaller than a request"),
             kind,
-            left: NIL,
-            right: NIL,
-            greatest: NIL,
-            priority: (self.priorities.next_u64() >> 32) as u32,
             holders: Holders::None,
         };
         let at = match self.free.pop() {
@@ -348,11 +367,19 @@ impl Index {
                     let node = &nodes[other as usize];
                     let mut hasher = hasher.build_hasher();
                     hasher.write_u8(node.kind as u8);
-                    hasher.write(&node.bytes);
+                    hasher.write(node.bytes.as_slice());
                     hasher.finish()
                 });
             }
-            Kind::Between | Kind::From => self.root = self.tree_insert(self.root, at),
+            Kind::Between | Kind::From => {
+                let priority = (self.priorities.next_u64() >> 32) as u32;
+                let links = Links { left: NIL, right: NIL, greatest: at, priority };
+                if self.links.len() <= at as usize {
+                    self.links.resize(at as usize + 1, links);
+                }
+                self.links[at as usize] = links;
+                self.root = self.tree_insert(self.root, at);
+            }
         }
         at
     }
@@ -361,7 +388,8 @@ impl Index {
         let node = &self.nodes[at as usize];
         match node.kind {
             Kind::Point | Kind::Prefix => {
-                let (kind, length, hash) = (node.kind, node.bytes.len(), self.hash(node.kind, &node.bytes));
+                let bytes = node.bytes.as_slice();
+                let (kind, length, hash) = (node.kind, bytes.len(), self.hash(node.kind, bytes));
                 match self.hashed.find_entry(hash, |&other| other == at) {
                     Ok(entry) => drop(entry.remove()),
                     Err(_) => unreachable!("a hashed node is in the table"),
@@ -377,7 +405,7 @@ impl Index {
             }
             Kind::Between | Kind::From => self.root = self.tree_remove(self.root, at),
         }
-        self.nodes[at as usize].bytes = Box::default();
+        self.nodes[at as usize].bytes = NodeBytes::new(b"", b"");
         self.free.push(at);
     }
 
@@ -389,21 +417,21 @@ impl Index {
         }
         let (slot, here) = (at as usize, new as usize);
         if compare(self.nodes[here].interval(), self.nodes[slot].interval()) == Ordering::Less {
-            let left = self.tree_insert(self.nodes[slot].left, new);
-            self.nodes[slot].left = left;
-            if self.nodes[left as usize].priority > self.nodes[slot].priority {
-                self.nodes[slot].left = self.nodes[left as usize].right;
-                self.nodes[left as usize].right = at;
+            let left = self.tree_insert(self.links[slot].left, new);
+            self.links[slot].left = left;
+            if self.links[left as usize].priority > self.links[slot].priority {
+                self.links[slot].left = self.links[left as usize].right;
+                self.links[left as usize].right = at;
                 self.pull(at);
                 self.pull(left);
                 return left;
             }
         } else {
-            let right = self.tree_insert(self.nodes[slot].right, new);
-            self.nodes[slot].right = right;
-            if self.nodes[right as usize].priority > self.nodes[slot].priority {
-                self.nodes[slot].right = self.nodes[right as usize].left;
-                self.nodes[right as usize].left = at;
+            let right = self.tree_insert(self.links[slot].right, new);
+            self.links[slot].right = right;
+            if self.links[right as usize].priority > self.links[slot].priority {
+                self.links[slot].right = self.links[right as usize].left;
+                self.links[right as usize].left = at;
                 self.pull(at);
                 self.pull(right);
                 return right;
@@ -417,12 +445,12 @@ impl Index {
         assert_ne!(at, NIL, "a node of the tree is found from its root");
         let slot = at as usize;
         if at == gone {
-            return self.tree_merge(self.nodes[slot].left, self.nodes[slot].right);
+            return self.tree_merge(self.links[slot].left, self.links[slot].right);
         }
         if compare(self.nodes[gone as usize].interval(), self.nodes[slot].interval()) == Ordering::Less {
-            self.nodes[slot].left = self.tree_remove(self.nodes[slot].left, gone);
+            self.links[slot].left = self.tree_remove(self.links[slot].left, gone);
         } else {
-            self.nodes[slot].right = self.tree_remove(self.nodes[slot].right, gone);
+            self.links[slot].right = self.tree_remove(self.links[slot].right, gone);
         }
         self.pull(at);
         at
@@ -435,14 +463,14 @@ impl Index {
         if right == NIL {
             return left;
         }
-        if self.nodes[left as usize].priority > self.nodes[right as usize].priority {
-            let merged = self.tree_merge(self.nodes[left as usize].right, right);
-            self.nodes[left as usize].right = merged;
+        if self.links[left as usize].priority > self.links[right as usize].priority {
+            let merged = self.tree_merge(self.links[left as usize].right, right);
+            self.links[left as usize].right = merged;
             self.pull(left);
             left
         } else {
-            let merged = self.tree_merge(left, self.nodes[right as usize].left);
-            self.nodes[right as usize].left = merged;
+            let merged = self.tree_merge(left, self.links[right as usize].left);
+            self.links[right as usize].left = merged;
             self.pull(right);
             right
         }
@@ -451,14 +479,13 @@ impl Index {
     /// Recomputes the greatest end of a subtree from its children's.
     fn pull(&mut self, at: u32) {
         let mut greatest = at;
-        for child in [self.nodes[at as usize].left, self.nodes[at as usize].right] {
-            if let Some(node) = self.nodes.get(child as usize)
-                && self.nodes[node.greatest as usize].ends_beyond(&self.nodes[greatest as usize])
-            {
-                greatest = node.greatest;
+        for child in [self.links[at as usize].left, self.links[at as usize].right] {
+            let Some(links) = self.links.get(child as usize) else { continue };
+            if self.nodes[links.greatest as usize].ends_beyond(&self.nodes[greatest as usize]) {
+                greatest = links.greatest;
             }
         }
-        self.nodes[at as usize].greatest = greatest;
+        self.links[at as usize].greatest = greatest;
     }
 
     /// Checks every fact of the header, in time that grows with the index.
@@ -488,24 +515,27 @@ impl Index {
     #[cfg(test)]
     fn verify_below(&self, at: u32) -> usize {
         let Some(node) = self.nodes.get(at as usize) else { return 0 };
-        for child in [node.left, node.right] {
+        let links = self.links[at as usize];
+        for child in [links.left, links.right] {
             let Some(below) = self.nodes.get(child as usize) else { continue };
-            assert!(below.priority <= node.priority);
-            assert_eq!(compare(below.interval(), node.interval()) == Ordering::Less, child == node.left);
-            let (mine, childs) = (&self.nodes[node.greatest as usize], &self.nodes[below.greatest as usize]);
+            let of_child = self.links[child as usize];
+            assert!(of_child.priority <= links.priority);
+            assert_eq!(compare(below.interval(), node.interval()) == Ordering::Less, child == links.left);
+            let (mine, childs) =
+                (&self.nodes[links.greatest as usize], &self.nodes[of_child.greatest as usize]);
             assert!(!childs.ends_beyond(mine) && !node.ends_beyond(mine));
         }
-        1 + self.verify_below(node.left) + self.verify_below(node.right)
+        1 + self.verify_below(links.left) + self.verify_below(links.right)
     }
 }
 
 impl Node {
     fn start(&self) -> &[u8] {
-        &self.bytes[..self.start_len as usize]
+        &self.bytes.as_slice()[..self.start_len as usize]
     }
 
     fn end(&self) -> &[u8] {
-        &self.bytes[self.start_len as usize..]
+        &self.bytes.as_slice()[self.start_len as usize..]
     }
 
     /// Only of nodes in the treap.
@@ -528,6 +558,26 @@ impl Node {
             Kind::Between => Interval::Between(self.start(), self.end()),
             Kind::From => Interval::From(self.start()),
             Kind::Point | Kind::Prefix => unreachable!("hashed nodes are not in the treap"),
+        }
+    }
+}
+
+impl NodeBytes {
+    fn new(start: &[u8], end: &[u8]) -> NodeBytes {
+        let length = start.len() + end.len();
+        if length > INLINE_BYTES {
+            return NodeBytes::Heap([start, end].concat().into_boxed_slice());
+        }
+        let mut bytes = [0; INLINE_BYTES];
+        bytes[..start.len()].copy_from_slice(start);
+        bytes[start.len()..length].copy_from_slice(end);
+        NodeBytes::Inline(length as u8, bytes)
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            NodeBytes::Inline(length, bytes) => &bytes[..usize::from(*length)],
+            NodeBytes::Heap(bytes) => bytes,
         }
     }
 }
