@@ -306,8 +306,8 @@ impl Hub {
         if self.head.delivered() + 1 >= compact_revision {
             return;
         }
-        for number in 0..self.registry.watchers.len() as u32 {
-            let watcher = &self.registry.watchers[number as usize];
+        for number in 0..self.registry.watchers.len() {
+            let watcher = &self.registry.watchers[number];
             if watcher.place == Place::Flow && watcher.next_revision < compact_revision {
                 self.head.leave(&mut self.registry, number);
                 self.registry.cancel_compacted(number, compact_revision);
@@ -346,7 +346,8 @@ impl Hub {
     pub(super) fn behind(&self, key: StreamKey) -> Vec<i64> {
         let is_behind =
             |watcher: &&Watcher| watcher.stream == key && !matches!(watcher.place, Place::Flow | Place::Free);
-        self.registry.watchers.iter().filter(is_behind).map(|watcher| watcher.id).collect()
+        let watchers = &self.registry.watchers;
+        (0..watchers.len()).map(|at| &watchers[at]).filter(is_behind).map(|watcher| watcher.id).collect()
     }
 
     /// True if the id is in use.
@@ -368,7 +369,7 @@ impl Hub {
     }
 
     fn remove(&mut self, number: u32) {
-        match self.registry.watchers[number as usize].place {
+        match self.registry.watchers[number].place {
             Place::Flow => self.head.leave(&mut self.registry, number),
             Place::Near => self.near.leave(&mut self.registry, number),
             Place::Far => self.far.leave(&mut self.registry, number),
@@ -431,7 +432,7 @@ impl Hub {
                 break;
             }
             work.charge(1);
-            let watcher = &mut self.registry.watchers[number as usize];
+            let watcher = &mut self.registry.watchers[number];
             if watcher.serial != serial || watcher.place == Place::Free {
                 // Gone. The order of those that are left doesn't matter.
                 stream.notified.swap_remove(stream.tick_at);

@@ -17,6 +17,7 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 
+use super::pages::Pages;
 use crate::limits::watch::{HASHED_LENGTHS_MAX, HASHED_PREFIX_BYTES_MAX};
 use crate::stdx::prng::Prng;
 
@@ -59,7 +60,7 @@ impl Interval<'_> {
 
 /// The watched intervals.
 pub struct Index {
-    nodes: Vec<Node>,
+    nodes: Pages<Node>,
     /// By node; only as long as nodes of the treap need.
     links: Vec<Links>,
     free: Vec<u32>,
@@ -147,7 +148,7 @@ impl Index {
     /// An empty index. The seed keys the private hash and the shape of the treap, never a result's set.
     pub fn new(seed: u64) -> Index {
         Index {
-            nodes: Vec::new(),
+            nodes: Pages::default(),
             links: Vec::new(),
             free: Vec::new(),
             hashed: HashTable::new(),
@@ -170,7 +171,7 @@ impl Index {
             self.places.resize(slot + 1, Place { node: NIL, position: 0 });
         }
         assert_eq!(self.places[slot].node, NIL, "a watcher is in one node");
-        let holders = &mut self.nodes[node as usize].holders;
+        let holders = &mut self.nodes[node].holders;
         let position = match holders {
             Holders::None => {
                 *holders = Holders::One(watcher, Class::Resting);
@@ -197,7 +198,7 @@ impl Index {
         self.set_class(watcher, Class::Resting);
         let Place { node, position } = self.places[watcher as usize];
         self.places[watcher as usize].node = NIL;
-        let holders = &mut self.nodes[node as usize].holders;
+        let holders = &mut self.nodes[node].holders;
         match holders {
             Holders::None => unreachable!("the watcher's place names its node"),
             Holders::One(..) => {
@@ -222,7 +223,7 @@ impl Index {
     /// Hands a watcher to another flow.
     pub fn set_class(&mut self, watcher: u32, class: Class) {
         let Place { node, position } = self.places[watcher as usize];
-        match &mut self.nodes[node as usize].holders {
+        match &mut self.nodes[node].holders {
             Holders::None => unreachable!("the watcher's place names its node"),
             Holders::One(_, current) => *current = class,
             Holders::Many(many) => {
@@ -235,7 +236,7 @@ impl Index {
     /// The class of a watcher.
     pub fn class(&self, watcher: u32) -> Class {
         let Place { node, position } = self.places[watcher as usize];
-        match &self.nodes[node as usize].holders {
+        match &self.nodes[node].holders {
             Holders::None => unreachable!("the watcher's place names its node"),
             Holders::One(_, class) => *class,
             Holders::Many(many) => many.class_at(position),
@@ -246,26 +247,47 @@ impl Index {
     /// from the history of calls alone.
     pub fn collect(&self, key: &[u8], class: Class, into: &mut Vec<u32>) {
         if let Some(node) = self.find_hashed(Kind::Point, key) {
-            self.nodes[node as usize].holders.collect(class, into);
+            self.nodes[node].holders.collect(class, into);
         }
         for &(length, _) in &self.lengths {
             let Some(prefix) = key.get(..length) else { break };
             if let Some(node) = self.find_hashed(Kind::Prefix, prefix) {
-                self.nodes[node as usize].holders.collect(class, into);
+                self.nodes[node].holders.collect(class, into);
             }
         }
         self.collect_below(self.root, key, class, into);
     }
 
+    /// Appends one watcher for each node that a lookup of the keys will probably visit by hash. Looking them
+    /// up together lets the processor wait for many of them at once: with many intervals each lookup
+    /// waits for memory, one line after the other.
+    pub fn foresee<'a>(&self, keys: impl Iterator<Item = &'a [u8]>, into: &mut Vec<u32>) {
+        let first = into.len();
+        for key in keys {
+            into.extend(self.hashed.find(self.hash(Kind::Point, key), |_| true));
+            for &(length, _) in &self.lengths {
+                let Some(prefix) = key.get(..length) else { break };
+                into.extend(self.hashed.find(self.hash(Kind::Prefix, prefix), |_| true));
+            }
+        }
+        for slot in &mut into[first..] {
+            *slot = match &self.nodes[*slot].holders {
+                Holders::One(watcher, _) => *watcher,
+                Holders::Many(many) => many.watchers[0],
+                Holders::None => unreachable!("a hashed node is held"),
+            };
+        }
+    }
+
     /// Number of distinct intervals watched.
     pub fn intervals(&self) -> usize {
-        self.nodes.len() - self.free.len()
+        self.nodes.len() as usize - self.free.len()
     }
 
     fn collect_below(&self, at: u32, key: &[u8], class: Class, into: &mut Vec<u32>) {
-        let Some(node) = self.nodes.get(at as usize) else { return };
+        let Some(node) = self.nodes.get(at) else { return };
         let links = self.links[at as usize];
-        if !self.nodes[links.greatest as usize].ends_after(key) {
+        if !self.nodes[links.greatest].ends_after(key) {
             return;
         }
         self.collect_below(links.left, key, class, into);
@@ -300,7 +322,7 @@ impl Index {
             return None;
         }
         let equal = |&node: &u32| {
-            let node = &self.nodes[node as usize];
+            let node = &self.nodes[node];
             node.kind == kind && node.bytes.as_slice() == bytes
         };
         self.hashed.find(self.hash(kind, bytes), equal).copied()
@@ -308,7 +330,7 @@ impl Index {
 
     fn find_in_tree(&self, interval: Interval<'_>) -> Option<u32> {
         let mut at = self.root;
-        while let Some(node) = self.nodes.get(at as usize) {
+        while let Some(node) = self.nodes.get(at) {
             at = match compare(interval, node.interval()) {
                 Ordering::Less => self.links[at as usize].left,
                 Ordering::Greater => self.links[at as usize].right,
@@ -350,21 +372,17 @@ impl Index {
         };
         let at = match self.free.pop() {
             Some(at) => {
-                self.nodes[at as usize] = node;
+                self.nodes[at] = node;
                 at
             }
-            None => {
-                let at = u32::try_from(self.nodes.len()).expect("fewer than 2^32 intervals");
-                self.nodes.push(node);
-                at
-            }
+            None => self.nodes.push(node),
         };
         match kind {
             Kind::Point | Kind::Prefix => {
                 let hash = self.hash(kind, start);
                 let (nodes, hasher) = (&self.nodes, &self.hasher);
                 self.hashed.insert_unique(hash, at, |&other| {
-                    let node = &nodes[other as usize];
+                    let node = &nodes[other];
                     let mut hasher = hasher.build_hasher();
                     hasher.write_u8(node.kind as u8);
                     hasher.write(node.bytes.as_slice());
@@ -385,7 +403,7 @@ impl Index {
     }
 
     fn remove_node(&mut self, at: u32) {
-        let node = &self.nodes[at as usize];
+        let node = &self.nodes[at];
         match node.kind {
             Kind::Point | Kind::Prefix => {
                 let bytes = node.bytes.as_slice();
@@ -405,7 +423,7 @@ impl Index {
             }
             Kind::Between | Kind::From => self.root = self.tree_remove(self.root, at),
         }
-        self.nodes[at as usize].bytes = NodeBytes::new(b"", b"");
+        self.nodes[at].bytes = NodeBytes::new(b"", b"");
         self.free.push(at);
     }
 
@@ -415,8 +433,8 @@ impl Index {
             self.pull(new);
             return new;
         }
-        let (slot, here) = (at as usize, new as usize);
-        if compare(self.nodes[here].interval(), self.nodes[slot].interval()) == Ordering::Less {
+        let slot = at as usize;
+        if compare(self.nodes[new].interval(), self.nodes[at].interval()) == Ordering::Less {
             let left = self.tree_insert(self.links[slot].left, new);
             self.links[slot].left = left;
             if self.links[left as usize].priority > self.links[slot].priority {
@@ -447,7 +465,7 @@ impl Index {
         if at == gone {
             return self.tree_merge(self.links[slot].left, self.links[slot].right);
         }
-        if compare(self.nodes[gone as usize].interval(), self.nodes[slot].interval()) == Ordering::Less {
+        if compare(self.nodes[gone].interval(), self.nodes[at].interval()) == Ordering::Less {
             self.links[slot].left = self.tree_remove(self.links[slot].left, gone);
         } else {
             self.links[slot].right = self.tree_remove(self.links[slot].right, gone);
@@ -481,7 +499,7 @@ impl Index {
         let mut greatest = at;
         for child in [self.links[at as usize].left, self.links[at as usize].right] {
             let Some(links) = self.links.get(child as usize) else { continue };
-            if self.nodes[links.greatest as usize].ends_beyond(&self.nodes[greatest as usize]) {
+            if self.nodes[links.greatest].ends_beyond(&self.nodes[greatest]) {
                 greatest = links.greatest;
             }
         }
@@ -492,37 +510,37 @@ impl Index {
     #[cfg(test)]
     pub fn verify(&self) {
         let mut watchers = 0;
-        for (at, node) in self.nodes.iter().enumerate() {
+        for at in 0..self.nodes.len() {
+            let node = &self.nodes[at];
             let mut holders = Vec::new();
             for class in CLASSES {
                 let before = holders.len();
                 node.holders.collect(class, &mut holders);
                 for &watcher in &holders[before..] {
                     assert_eq!(self.class(watcher), class);
-                    assert_eq!(self.places[watcher as usize].node as usize, at);
+                    assert_eq!(self.places[watcher as usize].node, at);
                 }
             }
-            assert_eq!(holders.is_empty(), self.free.contains(&(at as u32)));
+            assert_eq!(holders.is_empty(), self.free.contains(&at));
             watchers += holders.len();
         }
         assert_eq!(watchers, self.places.iter().filter(|place| place.node != NIL).count());
         let hashed: u32 = self.lengths.iter().map(|&(_, count)| count).sum();
-        let prefixes = self.hashed.iter().filter(|&&node| self.nodes[node as usize].kind == Kind::Prefix);
+        let prefixes = self.hashed.iter().filter(|&&node| self.nodes[node].kind == Kind::Prefix);
         assert_eq!(hashed as usize, prefixes.count());
         assert_eq!(self.verify_below(self.root) + self.hashed.len(), self.intervals());
     }
 
     #[cfg(test)]
     fn verify_below(&self, at: u32) -> usize {
-        let Some(node) = self.nodes.get(at as usize) else { return 0 };
+        let Some(node) = self.nodes.get(at) else { return 0 };
         let links = self.links[at as usize];
         for child in [links.left, links.right] {
-            let Some(below) = self.nodes.get(child as usize) else { continue };
+            let Some(below) = self.nodes.get(child) else { continue };
             let of_child = self.links[child as usize];
             assert!(of_child.priority <= links.priority);
             assert_eq!(compare(below.interval(), node.interval()) == Ordering::Less, child == links.left);
-            let (mine, childs) =
-                (&self.nodes[links.greatest as usize], &self.nodes[of_child.greatest as usize]);
+            let (mine, childs) = (&self.nodes[links.greatest], &self.nodes[of_child.greatest]);
             assert!(!childs.ends_beyond(mine) && !node.ends_beyond(mine));
         }
         1 + self.verify_below(links.left) + self.verify_below(links.right)

@@ -19,6 +19,7 @@ mod flow;
 mod hub;
 pub mod index;
 mod message;
+mod pages;
 mod registry;
 mod stream;
 #[cfg(test)]
