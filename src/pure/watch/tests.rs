@@ -251,7 +251,7 @@ impl Client {
             None if start < 0 => {
                 self.refused(revision, "etcdserver: mvcc: required revision has been compacted")
             }
-            None if request.range_end.len() > 0
+            None if !request.range_end.is_empty()
                 && request.range_end[..] != [0]
                 && request.key >= request.range_end =>
             {
