@@ -151,12 +151,8 @@ impl<T> Directory<T> {
             (0..FIRST_BLOCK << block).map(|_| AtomicPtr::new(std::ptr::null_mut())).collect()
         });
         let fresh = Arc::into_raw(thing).cast_mut();
-        let set = places[index].compare_exchange(
-            std::ptr::null_mut(),
-            fresh,
-            Ordering::Release,
-            Ordering::Relaxed,
-        );
+        let set =
+            places[index].compare_exchange(std::ptr::null_mut(), fresh, Ordering::Release, Ordering::Relaxed);
         assert!(set.is_ok(), "a place is free before it is taken");
     }
 
@@ -212,7 +208,7 @@ mod tests {
             let mut seen = 0;
             while seen < buffer.capacity() {
                 let bytes = buffer.bytes();
-                assert!(bytes.len() >= seen && bytes.len() % 16 == 0);
+                assert!(bytes.len() >= seen && bytes.len().is_multiple_of(16));
                 for (chunk, number) in bytes.chunks(16).zip(0_u64..) {
                     assert_eq!(chunk[..8], number.to_le_bytes());
                     assert_eq!(chunk[8..], (!number).to_be_bytes());

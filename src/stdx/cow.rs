@@ -57,7 +57,7 @@ enum Node<K, V> {
 
 #[derive(Clone, Debug)]
 struct Child<K, V> {
-    /// A bound: no key of the subtree is smaller, all keys of the one before are.
+    /// The very first key of the subtree.
     first: K,
     totals: Totals,
     node: Arc<Node<K, V>>,
@@ -112,9 +112,6 @@ impl<K, V> Map<K, V> {
                     node = &children[after.checked_sub(1)?].node;
                 }
                 Node::Leaf(items) => {
-                    // A bound may be smaller than the first key of its subtree, but then no key
-                    // before it is in the prefix's last place: bounds are keys at the time of a
-                    // split or removal, see `fix_first`.
                     let after = items.partition_point(|item| before(&item.0));
                     let (key, value) = items.get(after.checked_sub(1)?)?;
                     return Some((key, value));

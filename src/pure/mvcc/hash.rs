@@ -8,11 +8,11 @@
 use crate::pure::types::Revision;
 use crate::stdx::work::{Step, Work};
 
+use super::Version;
 use super::records::RecordRef;
 use super::segments::LogCursor;
 use super::versions::TreeKey;
 use super::view::KvView;
-use super::Version;
 
 /// HashKV being computed, a slice at a time. Its compact revision has to stay a floor of cleaning
 /// while it runs.
@@ -78,12 +78,7 @@ impl HashWalk {
 }
 
 /// Is no key live at `revision`? `None` if the slice ended before it was known.
-fn search(
-    view: &KvView,
-    revision: Revision,
-    visited: &mut Option<Vec<u8>>,
-    work: &mut Work,
-) -> Option<bool> {
+fn search(view: &KvView, revision: Revision, visited: &mut Option<Vec<u8>>, work: &mut Work) -> Option<bool> {
     if revision == view.revision() {
         return Some(view.live_keys() == 0);
     }
@@ -113,9 +108,9 @@ fn is_selected(view: &KvView, record: &RecordRef, compact_revision: Revision, ke
     if record.main() > compact_revision {
         return true;
     }
-    // A tombstone at exactly the compact revision is on disk in some releases, so none hashes it.
-    !record.is_tombstone()
-        && view.get(record.key(), kept_at).is_some_and(|version| is_that(view, &version, record))
+    // No tombstone is ever kept: one at exactly the compact revision is on disk in some releases, and
+    // none hashes it.
+    view.get(record.key(), kept_at).is_some_and(|version| is_that(view, &version, record))
 }
 
 /// One main may change a key twice; the version is the later change.

@@ -8,17 +8,17 @@
 
 use crate::pure::types::{LeaseId, Revision};
 
-mod store;
-mod view;
-mod range;
-mod hash;
 mod clean;
-mod versions;
+mod hash;
 mod holds;
-mod segments;
+mod range;
 mod records;
+mod segments;
+mod store;
 #[cfg(test)]
 mod tests;
+mod versions;
+mod view;
 
 pub use hash::HashWalk;
 pub use range::RangeWalk;
@@ -86,12 +86,22 @@ pub enum KeyRange {
 /// What a range is sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are etcd's own")]
-pub enum SortTarget { Key, Version, Create, Mod, Value }
+pub enum SortTarget {
+    Key,
+    Version,
+    Create,
+    Mod,
+    Value,
+}
 
 /// In which direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are etcd's own")]
-pub enum SortOrder { None, Ascend, Descend }
+pub enum SortOrder {
+    None,
+    Ascend,
+    Descend,
+}
 
 /// A range as etcd evaluates it (`api/behaviours.md` section 2), all quirks included.
 #[derive(Clone, Debug)]

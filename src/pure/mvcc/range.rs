@@ -17,7 +17,7 @@ use crate::pure::types::Revision;
 use crate::stdx::work::{Step, Work};
 
 use super::records::RecordRef;
-use super::versions::{TreeKey, prefix};
+use super::versions::{Front, TreeKey};
 use super::view::KvView;
 use super::{Access, KeyRange, RangeQuery, RangeResult, SortOrder, SortTarget, Version};
 
@@ -191,7 +191,8 @@ impl RangeWalk {
     /// etcd's filters; a bound of 0 is none.
     fn passes(&self, version: &Version) -> bool {
         let q = &self.query;
-        let inside = |value: i64, min: i64, max: i64| (min == 0 || value >= min) && (max == 0 || value <= max);
+        let inside =
+            |value: i64, min: i64, max: i64| (min == 0 || value >= min) && (max == 0 || value <= max);
         inside(version.main, q.min_mod_revision, q.max_mod_revision)
             && inside(version.create, q.min_create_revision, q.max_create_revision)
     }
@@ -251,13 +252,13 @@ fn end(keys: &KeyRange) -> Option<&[u8]> {
 }
 
 fn before(key: &[u8]) -> impl Fn(&TreeKey) -> bool + '_ {
-    let key_prefix = prefix(key);
-    move |k| k.compare(key_prefix, key) == Ordering::Less
+    let front = Front::new(key);
+    move |k| k.compare(&front, key) == Ordering::Less
 }
 
 fn at_or_before(key: &[u8]) -> impl Fn(&TreeKey) -> bool + '_ {
-    let key_prefix = prefix(key);
-    move |k| k.compare(key_prefix, key) != Ordering::Greater
+    let front = Front::new(key);
+    move |k| k.compare(&front, key) != Ordering::Greater
 }
 
 /// Live keys of an interval at the view's own revision, in O(log n).

@@ -268,4 +268,10 @@ impl Log {
         }
         garbage
     }
+
+    /// Number of numbers ever given to segments.
+    #[cfg(test)]
+    pub fn numbers(&self) -> usize {
+        self.dead.len()
+    }
 }

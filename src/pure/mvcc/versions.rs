@@ -318,7 +318,7 @@ impl Entry {
     }
 
     /// The writer's: cuts off everything that no read at or above `floor` needs: what is older than the
-    /// newest version at the floor, and that one too if it is a tombstone below the floor.
+    /// newest version at the floor, and that one too if it is a tombstone (whose record may stay).
     /// `former` is the floor of the cut before, for the whole store.
     pub fn cut(&self, floor: Revision, former: Revision, garbage: &mut Vec<Chain>) -> Cut {
         self.cut_floor.store(floor, Ordering::Relaxed);
@@ -337,7 +337,7 @@ impl Entry {
         if !rest.is_null() {
             garbage.push(Chain(rest));
         }
-        let from = if kept.create == 0 && kept.main < floor { at + 1 } else { at };
+        let from = if kept.is_live() { at } else { at + 1 };
         if from < here.len() {
             self.cut_inside(newer, here, from, garbage);
         } else if let Some(newer) = newer {
@@ -402,6 +402,15 @@ impl Entry {
             (chunk, chunks) = (here.older(), chunks + 1);
         }
         (false, chunks)
+    }
+}
+
+#[cfg(test)]
+impl Entry {
+    /// Slots that the list takes in memory.
+    pub fn slots(&self) -> usize {
+        let chunks = std::iter::successors(Some(self.head()), |chunk| chunk.older());
+        chunks.map(|chunk| usize::from(chunk.header.capacity)).sum()
     }
 }
 
@@ -470,26 +479,49 @@ impl EntryRef {
     }
 }
 
-/// An entry as the tree sorts it: with its first eight bytes beside it, which decide most comparisons
+/// An entry as the tree sorts it: with the front of its key beside it, which decides most comparisons
 /// without a look at the entry.
 #[derive(Clone, Copy)]
 pub(super) struct TreeKey {
-    prefix: u64,
+    front: Front,
     pub entry: EntryRef,
 }
 
 impl TreeKey {
     pub fn new(entry: EntryRef) -> TreeKey {
-        TreeKey { prefix: prefix(entry.entry().key()), entry }
+        TreeKey { front: Front::new(entry.entry().key()), entry }
     }
 
     pub fn bytes(&self) -> &[u8] {
         self.entry.entry().key()
     }
 
-    /// How it compares with a key whose `prefix` is given.
-    pub fn compare(&self, key_prefix: u64, key: &[u8]) -> Order {
-        self.prefix.cmp(&key_prefix).then_with(|| self.bytes().cmp(key))
+    /// How it compares with a key whose `front` is given.
+    pub fn compare(&self, front: &Front, key: &[u8]) -> Order {
+        self.front.bytes.cmp(&front.bytes).then_with(|| match self.front.len.max(front.len) {
+            Front::LONGER => self.bytes().cmp(key),
+            _ => self.front.len.cmp(&front.len),
+        })
+    }
+}
+
+/// The front of a key, filled up with zeros, and the key's length as far as it fits. The whole common
+/// prefix of a folder of keys should fit, or comparisons cost a cache miss each.
+#[derive(Clone, Copy)]
+pub(super) struct Front {
+    bytes: [u8; Front::BYTES],
+    len: u8,
+}
+
+impl Front {
+    const BYTES: usize = 39;
+    const LONGER: u8 = u8::MAX;
+
+    pub fn new(key: &[u8]) -> Front {
+        let mut bytes = [0; Front::BYTES];
+        let shown = key.len().min(Front::BYTES);
+        bytes[..shown].copy_from_slice(&key[..shown]);
+        Front { bytes, len: if shown < key.len() { Front::LONGER } else { shown as u8 } }
     }
 }
 
@@ -509,19 +541,7 @@ impl PartialOrd for TreeKey {
 
 impl Ord for TreeKey {
     fn cmp(&self, other: &TreeKey) -> Order {
-        self.compare(other.prefix, other.bytes())
-    }
-}
-
-/// The first eight bytes as a number that sorts like them; shorter keys are filled up with zeros.
-pub(super) fn prefix(key: &[u8]) -> u64 {
-    match key.first_chunk::<8>() {
-        Some(first) => u64::from_be_bytes(*first),
-        None => {
-            let mut padded = [0; 8];
-            padded[..key.len()].copy_from_slice(key);
-            u64::from_be_bytes(padded)
-        }
+        self.compare(&other.front, other.bytes())
     }
 }
 

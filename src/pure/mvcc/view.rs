@@ -13,7 +13,7 @@ use super::holds::Hold;
 use super::records::RecordRef;
 use super::segments::{self, LogCursor, Position, Table};
 use super::store::Tree;
-use super::versions::{Entry, prefix};
+use super::versions::{Entry, Front};
 use super::{Access, Addr, Version};
 
 /// One instant of the key space. Never changes; `Send + Sync`, cheap to clone. While it is held, what
@@ -43,8 +43,8 @@ impl KvView {
     }
 
     fn entry(&self, key: &[u8]) -> Option<&Entry> {
-        let key_prefix = prefix(key);
-        self.tree.find(|k| k.compare(key_prefix, key)).map(|(found, _)| found.entry.entry())
+        let front = Front::new(key);
+        self.tree.find(|k| k.compare(&front, key)).map(|(found, _)| found.entry.entry())
     }
 
     /// The version of `key` that a read at `revision` (in `compact..=self.revision()`) sees, `None` if absent.
