@@ -10,6 +10,8 @@
 //! first queues each revision as it comes, a sweep gathers many for one response; a sweep's members come
 //! from `waiting` when their revision comes, and leave for the head when the sweep has arrived there.
 
+use std::collections::VecDeque;
+
 use super::event::{EMPTY, Events, List};
 use super::index::Class;
 use super::registry::{Flags, NONE, Place, Registry};
@@ -35,8 +37,8 @@ pub(super) struct Flow {
     cursor: LogCursor,
     /// The records of the revision under way, in order.
     records: Vec<RecordRef>,
-    /// The first record of the revision after it.
-    peeked: Option<RecordRef>,
+    /// Records read ahead of it.
+    ahead: VecDeque<RecordRef>,
     phase: Phase,
     events: Events,
     entries: Vec<Entry>,
@@ -88,7 +90,7 @@ impl Flow {
             next,
             cursor: LogCursor::at(next),
             records: Vec::new(),
-            peeked: None,
+            ahead: VecDeque::new(),
             phase: Phase::Reading,
             events: Events::default(),
             entries: Vec::new(),
@@ -124,14 +126,14 @@ impl Flow {
         self.next = next;
         self.cursor = LogCursor::at(next);
         self.records.clear();
-        self.peeked = None;
+        self.ahead.clear();
     }
 
     /// Gives up the revision under way and goes on at `next`: the history between is gone.
     pub fn abandon(&mut self, registry: &mut Registry, next: Revision) {
         for entry in self.entries.drain(..) {
             if entry.watcher != NONE {
-                registry.watchers[entry.watcher as usize].entry = NONE;
+                registry.watchers[entry.watcher].entry = NONE;
             }
         }
         self.touched.clear();
@@ -212,7 +214,7 @@ impl Flow {
     fn step(&mut self, registry: &mut Registry, view: &KvView, last: Revision, work: &mut Work) -> Step<()> {
         loop {
             match self.phase {
-                Phase::Reading => match self.read(view, last, work) {
+                Phase::Reading => match self.read(registry, view, last, work) {
                     Step::Done(Some(revision)) => {
                         if self.place != Place::Flow && !self.take_in(registry, revision, work) {
                             return Step::More;
@@ -221,7 +223,11 @@ impl Flow {
                         self.phase = Phase::Matching { record: 0 };
                     }
                     Step::Done(None) => {
-                        // Nothing is left up to `last` (only compacted history has holes).
+                        // Nothing is left up to `last`: there is no record of revision 1, and compacted
+                        // history has holes. Who starts there goes on behind it.
+                        if self.place != Place::Flow && !self.take_in(registry, last, work) {
+                            return Step::More;
+                        }
                         self.next = last + 1;
                         return Step::Done(());
                     }
@@ -260,25 +266,32 @@ impl Flow {
     }
 
     /// Collects the records of the next revision. `None` if there is none up to `last`.
-    fn read(&mut self, view: &KvView, last: Revision, work: &mut Work) -> Step<Option<Revision>> {
+    fn read(
+        &mut self,
+        registry: &Registry,
+        view: &KvView,
+        last: Revision,
+        work: &mut Work,
+    ) -> Step<Option<Revision>> {
         loop {
-            let record = match self.peeked.take() {
-                Some(record) => Some(record),
-                None if work.is_spent() => return Step::More,
-                None => match view.next_record(&mut self.cursor) {
-                    Access::Ready(record) => record,
-                    Access::Pending => return Step::Pending,
-                },
-            };
+            if self.ahead.is_empty() {
+                if work.is_spent() {
+                    return Step::More;
+                }
+                if let Access::Pending = self.read_ahead(registry, view) {
+                    return Step::Pending;
+                }
+            }
+            let record = self.ahead.pop_front();
             let revision = self.records.first().map(RecordRef::main);
             match record {
                 None => return Step::Done(revision),
                 Some(record) if revision.unwrap_or(record.main()) != record.main() => {
-                    self.peeked = Some(record);
+                    self.ahead.push_front(record);
                     return Step::Done(revision);
                 }
                 Some(record) if record.main() > last => {
-                    self.peeked = Some(record);
+                    self.ahead.push_front(record);
                     return Step::Done(None);
                 }
                 Some(record) => {
@@ -288,6 +301,25 @@ impl Flow {
                 }
             }
         }
+    }
+
+    /// Reads some records ahead, none at the end of the log. Pending if there is none for now.
+    fn read_ahead(&mut self, registry: &Registry, view: &KvView) -> Access<()> {
+        while self.ahead.len() < READ_AHEAD_RECORDS {
+            match view.next_record(&mut self.cursor) {
+                Access::Ready(Some(record)) => self.ahead.push_back(record),
+                Access::Ready(None) => break,
+                Access::Pending if self.ahead.is_empty() => return Access::Pending,
+                Access::Pending => break,
+            }
+        }
+        if self.ahead.len() > 1 && registry.index.intervals() >= FORESEEN_INTERVALS_MIN {
+            self.matched.clear();
+            registry.index.foresee(self.ahead.iter().map(RecordRef::key), &mut self.matched);
+            let revisions = self.matched.iter().map(|&number| registry.watchers[number].next_revision);
+            std::hint::black_box(revisions.fold(0, Revision::wrapping_add));
+        }
+        Access::Ready(())
     }
 
     /// Extends the lists of the watchers of a record. Changes nothing if it has to wait for a record.
@@ -307,7 +339,7 @@ impl Flow {
         let watchers = &mut registry.watchers;
         let mut wants_prev = false;
         self.matched.retain(|&number| {
-            let watcher = &watchers[number as usize];
+            let watcher = &watchers[number];
             let wanted = watcher.next_revision <= revision && !watcher.flags.has(unwanted);
             wants_prev |= wanted && watcher.flags.has(Flags::PREV_KV);
             wanted
@@ -328,7 +360,7 @@ impl Flow {
         };
         let (mut plain, mut with_prev) = (None, None);
         for &number in &self.matched {
-            let watcher = &mut watchers[number as usize];
+            let watcher = &mut watchers[number];
             let event = match &previous {
                 Some(previous) if watcher.flags.has(Flags::PREV_KV) => {
                     *with_prev.get_or_insert_with(|| self.events.encode(record, Some(previous)))
@@ -358,7 +390,7 @@ impl Flow {
         if number == NONE {
             return;
         }
-        let watcher = &mut registry.watchers[number as usize];
+        let watcher = &mut registry.watchers[number];
         let Some(stream) = registry.streams.get_mut(watcher.stream.0) else { return };
         let bytes_max = registry.config.queue_bytes_max;
         let more = self.events.bytes(list) - self.events.bytes(committed)
@@ -394,7 +426,7 @@ impl Flow {
         if number == NONE || list == EMPTY {
             return;
         }
-        self.unreserve(registry, registry.watchers[number as usize].stream, list);
+        self.unreserve(registry, registry.watchers[number].stream, list);
         self.queue(registry, number, list, view_revision);
     }
 
@@ -406,7 +438,7 @@ impl Flow {
 
     /// Queues a list for a watcher, as one message or, if the client asked for them, as fragments.
     fn queue(&mut self, registry: &mut Registry, number: u32, list: List, header_revision: Revision) {
-        let watcher = &registry.watchers[number as usize];
+        let watcher = &registry.watchers[number];
         let (key, watch_id) = (watcher.stream, watcher.id);
         let bytes_max = registry.config.fragment_bytes.saturating_sub(HEAD_BYTES);
         let is_cut = watcher.flags.has(Flags::FRAGMENT)
@@ -438,7 +470,7 @@ impl Flow {
                 continue;
             }
             self.flush(registry, at as u32, view_revision);
-            registry.watchers[number as usize].entry = NONE;
+            registry.watchers[number].entry = NONE;
         }
         self.entries.clear();
         self.entries.shrink_to(ENTRIES_KEPT);
@@ -450,7 +482,7 @@ impl Flow {
 
     /// A watcher of this flow goes: what it had gathered is dropped, and its place among the members.
     pub fn leave(&mut self, registry: &mut Registry, number: u32) {
-        let watcher = &mut registry.watchers[number as usize];
+        let watcher = &mut registry.watchers[number];
         let (key, entry, member) = (watcher.stream, watcher.entry, watcher.member);
         watcher.entry = NONE;
         if entry != NONE {
@@ -465,7 +497,7 @@ impl Flow {
         if self.place != Place::Flow {
             self.members.swap_remove(member as usize);
             if let Some(&moved) = self.members.get(member as usize) {
-                registry.watchers[moved as usize].member = member;
+                registry.watchers[moved].member = member;
             }
         }
     }
@@ -511,5 +543,9 @@ impl Flow {
 
 /// What a message has beside its events, for the question whether it is to be cut: about as etcd counts.
 const HEAD_BYTES: usize = 40;
+/// Records read at once, so that their lookups wait for memory together.
+const READ_AHEAD_RECORDS: usize = 16;
+/// Intervals below which all of the index is in the cache anyway.
+const FORESEEN_INTERVALS_MIN: usize = 4_096;
 /// Scratch slots that survive a slice; more are given back.
 const ENTRIES_KEPT: usize = 16 * 1024;

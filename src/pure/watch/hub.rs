@@ -136,9 +136,9 @@ impl Hub {
         flags.set(Flags::PREV_KV, request.prev_kv);
         flags.set(Flags::NOTIFY, request.progress_notify);
         flags.set(Flags::FRAGMENT, request.fragment);
-        flags.set(Flags::FUTURE, start > revision);
         let next_revision = if start == 0 { revision + 1 } else { start };
         let is_behind = next_revision < self.head.next_for_joiners();
+        flags.set(Flags::FUTURE, start != 0 && !is_behind);
         let place = if is_behind { Place::Waiting } else { Place::Flow };
         let watcher =
             Watcher { stream: key, id, next_revision, entry: NONE, member: NONE, serial: 0, flags, place };
@@ -169,7 +169,7 @@ impl Hub {
             return;
         }
         let Some(stream) = self.registry.streams.get_mut(key.0) else { return };
-        let is_future = stream.starts_in_future(view.revision(), &mut self.registry.watchers);
+        let is_future = stream.future.last().is_some_and(|&(start, _)| start > view.revision());
         if stream.ids.is_empty() || is_future {
             return;
         }
@@ -306,8 +306,8 @@ impl Hub {
         if self.head.delivered() + 1 >= compact_revision {
             return;
         }
-        for number in 0..self.registry.watchers.len() as u32 {
-            let watcher = &self.registry.watchers[number as usize];
+        for number in 0..self.registry.watchers.len() {
+            let watcher = &self.registry.watchers[number];
             if watcher.place == Place::Flow && watcher.next_revision < compact_revision {
                 self.head.leave(&mut self.registry, number);
                 self.registry.cancel_compacted(number, compact_revision);
@@ -341,6 +341,21 @@ impl Hub {
         }
     }
 
+    /// Watches of a stream that are behind, with their ids.
+    #[cfg(test)]
+    pub(super) fn behind(&self, key: StreamKey) -> Vec<i64> {
+        let is_behind =
+            |watcher: &&Watcher| watcher.stream == key && !matches!(watcher.place, Place::Flow | Place::Free);
+        let watchers = &self.registry.watchers;
+        (0..watchers.len()).map(|at| &watchers[at]).filter(is_behind).map(|watcher| watcher.id).collect()
+    }
+
+    /// True if the id is in use.
+    #[cfg(test)]
+    pub(super) fn has_watch(&self, key: StreamKey, id: i64) -> bool {
+        self.registry.streams.get(key.0).is_some_and(|stream| self.registry.find(stream, id).is_some())
+    }
+
     /// The first id from the stream's counter on that is not in use.
     fn choose_id(&mut self, key: StreamKey) -> i64 {
         let stream = self.registry.streams.get(key.0).expect("the caller found the stream");
@@ -354,7 +369,7 @@ impl Hub {
     }
 
     fn remove(&mut self, number: u32) {
-        match self.registry.watchers[number as usize].place {
+        match self.registry.watchers[number].place {
             Place::Flow => self.head.leave(&mut self.registry, number),
             Place::Near => self.near.leave(&mut self.registry, number),
             Place::Far => self.far.leave(&mut self.registry, number),
@@ -417,7 +432,7 @@ impl Hub {
                 break;
             }
             work.charge(1);
-            let watcher = &mut self.registry.watchers[number as usize];
+            let watcher = &mut self.registry.watchers[number];
             if watcher.serial != serial || watcher.place == Place::Free {
                 // Gone. The order of those that are left doesn't matter.
                 stream.notified.swap_remove(stream.tick_at);

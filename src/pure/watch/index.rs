@@ -17,6 +17,7 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 
+use super::pages::Pages;
 use crate::limits::watch::{HASHED_LENGTHS_MAX, HASHED_PREFIX_BYTES_MAX};
 use crate::stdx::prng::Prng;
 
@@ -59,7 +60,9 @@ impl Interval<'_> {
 
 /// The watched intervals.
 pub struct Index {
-    nodes: Vec<Node>,
+    nodes: Pages<Node>,
+    /// By node; only as long as nodes of the treap need.
+    links: Vec<Links>,
     free: Vec<u32>,
     /// Nodes of kinds `Point` and `Prefix`.
     hashed: HashTable<u32>,
@@ -92,17 +95,36 @@ enum Kind {
     From,
 }
 
+/// A watched interval: one cache line, since with many of them each lookup misses the cache.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Node {
-    bytes: Box<[u8]>,
+    bytes: NodeBytes,
     start_len: u32,
     kind: Kind,
+    holders: Holders,
+}
+
+const _: () = assert!(size_of::<Node>() == 64);
+
+/// Start and end of a node, in its own line if they are short.
+#[derive(Debug)]
+enum NodeBytes {
+    Inline(u8, [u8; INLINE_BYTES]),
+    Heap(Box<[u8]>),
+}
+
+/// What fills a node up to its line.
+const INLINE_BYTES: usize = 38;
+
+/// Where a node is in the treap.
+#[derive(Clone, Copy, Debug)]
+struct Links {
     left: u32,
     right: u32,
     /// The node of this subtree whose end is greatest.
     greatest: u32,
     priority: u32,
-    holders: Holders,
 }
 
 /// The watchers of a node. Most nodes have one.
@@ -126,7 +148,8 @@ impl Index {
     /// An empty index. The seed keys the private hash and the shape of the treap, never a result's set.
     pub fn new(seed: u64) -> Index {
         Index {
-            nodes: Vec::new(),
+            nodes: Pages::default(),
+            links: Vec::new(),
             free: Vec::new(),
             hashed: HashTable::new(),
             lengths: Vec::new(),
@@ -148,7 +171,7 @@ impl Index {
             self.places.resize(slot + 1, Place { node: NIL, position: 0 });
         }
         assert_eq!(self.places[slot].node, NIL, "a watcher is in one node");
-        let holders = &mut self.nodes[node as usize].holders;
+        let holders = &mut self.nodes[node].holders;
         let position = match holders {
             Holders::None => {
                 *holders = Holders::One(watcher, Class::Resting);
@@ -175,7 +198,7 @@ impl Index {
         self.set_class(watcher, Class::Resting);
         let Place { node, position } = self.places[watcher as usize];
         self.places[watcher as usize].node = NIL;
-        let holders = &mut self.nodes[node as usize].holders;
+        let holders = &mut self.nodes[node].holders;
         match holders {
             Holders::None => unreachable!("the watcher's place names its node"),
             Holders::One(..) => {
@@ -200,7 +223,7 @@ impl Index {
     /// Hands a watcher to another flow.
     pub fn set_class(&mut self, watcher: u32, class: Class) {
         let Place { node, position } = self.places[watcher as usize];
-        match &mut self.nodes[node as usize].holders {
+        match &mut self.nodes[node].holders {
             Holders::None => unreachable!("the watcher's place names its node"),
             Holders::One(_, current) => *current = class,
             Holders::Many(many) => {
@@ -213,7 +236,7 @@ impl Index {
     /// The class of a watcher.
     pub fn class(&self, watcher: u32) -> Class {
         let Place { node, position } = self.places[watcher as usize];
-        match &self.nodes[node as usize].holders {
+        match &self.nodes[node].holders {
             Holders::None => unreachable!("the watcher's place names its node"),
             Holders::One(_, class) => *class,
             Holders::Many(many) => many.class_at(position),
@@ -224,33 +247,55 @@ impl Index {
     /// from the history of calls alone.
     pub fn collect(&self, key: &[u8], class: Class, into: &mut Vec<u32>) {
         if let Some(node) = self.find_hashed(Kind::Point, key) {
-            self.nodes[node as usize].holders.collect(class, into);
+            self.nodes[node].holders.collect(class, into);
         }
         for &(length, _) in &self.lengths {
             let Some(prefix) = key.get(..length) else { break };
             if let Some(node) = self.find_hashed(Kind::Prefix, prefix) {
-                self.nodes[node as usize].holders.collect(class, into);
+                self.nodes[node].holders.collect(class, into);
             }
         }
         self.collect_below(self.root, key, class, into);
     }
 
+    /// Appends one watcher for each node that a lookup of the keys will probably visit by hash. Looking them
+    /// up together lets the processor wait for many of them at once: with many intervals each lookup
+    /// waits for memory, one line after the other.
+    pub fn foresee<'a>(&self, keys: impl Iterator<Item = &'a [u8]>, into: &mut Vec<u32>) {
+        let first = into.len();
+        for key in keys {
+            into.extend(self.hashed.find(self.hash(Kind::Point, key), |_| true));
+            for &(length, _) in &self.lengths {
+                let Some(prefix) = key.get(..length) else { break };
+                into.extend(self.hashed.find(self.hash(Kind::Prefix, prefix), |_| true));
+            }
+        }
+        for slot in &mut into[first..] {
+            *slot = match &self.nodes[*slot].holders {
+                Holders::One(watcher, _) => *watcher,
+                Holders::Many(many) => many.watchers[0],
+                Holders::None => unreachable!("a hashed node is held"),
+            };
+        }
+    }
+
     /// Number of distinct intervals watched.
     pub fn intervals(&self) -> usize {
-        self.nodes.len() - self.free.len()
+        self.nodes.len() as usize - self.free.len()
     }
 
     fn collect_below(&self, at: u32, key: &[u8], class: Class, into: &mut Vec<u32>) {
-        let Some(node) = self.nodes.get(at as usize) else { return };
-        if !self.nodes[node.greatest as usize].ends_after(key) {
+        let Some(node) = self.nodes.get(at) else { return };
+        let links = self.links[at as usize];
+        if !self.nodes[links.greatest].ends_after(key) {
             return;
         }
-        self.collect_below(node.left, key, class, into);
+        self.collect_below(links.left, key, class, into);
         if node.start() <= key {
             if node.ends_after(key) {
                 node.holders.collect(class, into);
             }
-            self.collect_below(node.right, key, class, into);
+            self.collect_below(links.right, key, class, into);
         }
     }
 
@@ -277,18 +322,18 @@ impl Index {
             return None;
         }
         let equal = |&node: &u32| {
-            let node = &self.nodes[node as usize];
-            node.kind == kind && *node.bytes == *bytes
+            let node = &self.nodes[node];
+            node.kind == kind && node.bytes.as_slice() == bytes
         };
         self.hashed.find(self.hash(kind, bytes), equal).copied()
     }
 
     fn find_in_tree(&self, interval: Interval<'_>) -> Option<u32> {
         let mut at = self.root;
-        while let Some(node) = self.nodes.get(at as usize) {
+        while let Some(node) = self.nodes.get(at) {
             at = match compare(interval, node.interval()) {
-                Ordering::Less => node.left,
-                Ordering::Greater => node.right,
+                Ordering::Less => self.links[at as usize].left,
+                Ordering::Greater => self.links[at as usize].right,
                 Ordering::Equal => return Some(at),
             };
         }
@@ -320,48 +365,49 @@ impl Index {
             Interval::From(start) => (Kind::From, start, &b""[..]),
         };
         let node = Node {
-            bytes: [start, end].concat().into_boxed_slice(),
+            bytes: NodeBytes::new(start, end),
             start_len: u32::try_from(start.len()).expect("a key is smaller than a request"),
             kind,
-            left: NIL,
-            right: NIL,
-            greatest: NIL,
-            priority: (self.priorities.next_u64() >> 32) as u32,
             holders: Holders::None,
         };
         let at = match self.free.pop() {
             Some(at) => {
-                self.nodes[at as usize] = node;
+                self.nodes[at] = node;
                 at
             }
-            None => {
-                let at = u32::try_from(self.nodes.len()).expect("fewer than 2^32 intervals");
-                self.nodes.push(node);
-                at
-            }
+            None => self.nodes.push(node),
         };
         match kind {
             Kind::Point | Kind::Prefix => {
                 let hash = self.hash(kind, start);
                 let (nodes, hasher) = (&self.nodes, &self.hasher);
                 self.hashed.insert_unique(hash, at, |&other| {
-                    let node = &nodes[other as usize];
+                    let node = &nodes[other];
                     let mut hasher = hasher.build_hasher();
                     hasher.write_u8(node.kind as u8);
-                    hasher.write(&node.bytes);
+                    hasher.write(node.bytes.as_slice());
                     hasher.finish()
                 });
             }
-            Kind::Between | Kind::From => self.root = self.tree_insert(self.root, at),
+            Kind::Between | Kind::From => {
+                let priority = (self.priorities.next_u64() >> 32) as u32;
+                let links = Links { left: NIL, right: NIL, greatest: at, priority };
+                if self.links.len() <= at as usize {
+                    self.links.resize(at as usize + 1, links);
+                }
+                self.links[at as usize] = links;
+                self.root = self.tree_insert(self.root, at);
+            }
         }
         at
     }
 
     fn remove_node(&mut self, at: u32) {
-        let node = &self.nodes[at as usize];
+        let node = &self.nodes[at];
         match node.kind {
             Kind::Point | Kind::Prefix => {
-                let (kind, length, hash) = (node.kind, node.bytes.len(), self.hash(node.kind, &node.bytes));
+                let bytes = node.bytes.as_slice();
+                let (kind, length, hash) = (node.kind, bytes.len(), self.hash(node.kind, bytes));
                 match self.hashed.find_entry(hash, |&other| other == at) {
                     Ok(entry) => drop(entry.remove()),
                     Err(_) => unreachable!("a hashed node is in the table"),
@@ -377,7 +423,7 @@ impl Index {
             }
             Kind::Between | Kind::From => self.root = self.tree_remove(self.root, at),
         }
-        self.nodes[at as usize].bytes = Box::default();
+        self.nodes[at].bytes = NodeBytes::new(b"", b"");
         self.free.push(at);
     }
 
@@ -387,23 +433,23 @@ impl Index {
             self.pull(new);
             return new;
         }
-        let (slot, here) = (at as usize, new as usize);
-        if compare(self.nodes[here].interval(), self.nodes[slot].interval()) == Ordering::Less {
-            let left = self.tree_insert(self.nodes[slot].left, new);
-            self.nodes[slot].left = left;
-            if self.nodes[left as usize].priority > self.nodes[slot].priority {
-                self.nodes[slot].left = self.nodes[left as usize].right;
-                self.nodes[left as usize].right = at;
+        let slot = at as usize;
+        if compare(self.nodes[new].interval(), self.nodes[at].interval()) == Ordering::Less {
+            let left = self.tree_insert(self.links[slot].left, new);
+            self.links[slot].left = left;
+            if self.links[left as usize].priority > self.links[slot].priority {
+                self.links[slot].left = self.links[left as usize].right;
+                self.links[left as usize].right = at;
                 self.pull(at);
                 self.pull(left);
                 return left;
             }
         } else {
-            let right = self.tree_insert(self.nodes[slot].right, new);
-            self.nodes[slot].right = right;
-            if self.nodes[right as usize].priority > self.nodes[slot].priority {
-                self.nodes[slot].right = self.nodes[right as usize].left;
-                self.nodes[right as usize].left = at;
+            let right = self.tree_insert(self.links[slot].right, new);
+            self.links[slot].right = right;
+            if self.links[right as usize].priority > self.links[slot].priority {
+                self.links[slot].right = self.links[right as usize].left;
+                self.links[right as usize].left = at;
                 self.pull(at);
                 self.pull(right);
                 return right;
@@ -417,12 +463,12 @@ impl Index {
         assert_ne!(at, NIL, "a node of the tree is found from its root");
         let slot = at as usize;
         if at == gone {
-            return self.tree_merge(self.nodes[slot].left, self.nodes[slot].right);
+            return self.tree_merge(self.links[slot].left, self.links[slot].right);
         }
-        if compare(self.nodes[gone as usize].interval(), self.nodes[slot].interval()) == Ordering::Less {
-            self.nodes[slot].left = self.tree_remove(self.nodes[slot].left, gone);
+        if compare(self.nodes[gone].interval(), self.nodes[at].interval()) == Ordering::Less {
+            self.links[slot].left = self.tree_remove(self.links[slot].left, gone);
         } else {
-            self.nodes[slot].right = self.tree_remove(self.nodes[slot].right, gone);
+            self.links[slot].right = self.tree_remove(self.links[slot].right, gone);
         }
         self.pull(at);
         at
@@ -435,14 +481,14 @@ impl Index {
         if right == NIL {
             return left;
         }
-        if self.nodes[left as usize].priority > self.nodes[right as usize].priority {
-            let merged = self.tree_merge(self.nodes[left as usize].right, right);
-            self.nodes[left as usize].right = merged;
+        if self.links[left as usize].priority > self.links[right as usize].priority {
+            let merged = self.tree_merge(self.links[left as usize].right, right);
+            self.links[left as usize].right = merged;
             self.pull(left);
             left
         } else {
-            let merged = self.tree_merge(left, self.nodes[right as usize].left);
-            self.nodes[right as usize].left = merged;
+            let merged = self.tree_merge(left, self.links[right as usize].left);
+            self.links[right as usize].left = merged;
             self.pull(right);
             right
         }
@@ -451,61 +497,63 @@ impl Index {
     /// Recomputes the greatest end of a subtree from its children's.
     fn pull(&mut self, at: u32) {
         let mut greatest = at;
-        for child in [self.nodes[at as usize].left, self.nodes[at as usize].right] {
-            if let Some(node) = self.nodes.get(child as usize)
-                && self.nodes[node.greatest as usize].ends_beyond(&self.nodes[greatest as usize])
-            {
-                greatest = node.greatest;
+        for child in [self.links[at as usize].left, self.links[at as usize].right] {
+            let Some(links) = self.links.get(child as usize) else { continue };
+            if self.nodes[links.greatest].ends_beyond(&self.nodes[greatest]) {
+                greatest = links.greatest;
             }
         }
-        self.nodes[at as usize].greatest = greatest;
+        self.links[at as usize].greatest = greatest;
     }
 
     /// Checks every fact of the header, in time that grows with the index.
     #[cfg(test)]
     pub fn verify(&self) {
         let mut watchers = 0;
-        for (at, node) in self.nodes.iter().enumerate() {
+        for at in 0..self.nodes.len() {
+            let node = &self.nodes[at];
             let mut holders = Vec::new();
             for class in CLASSES {
                 let before = holders.len();
                 node.holders.collect(class, &mut holders);
                 for &watcher in &holders[before..] {
                     assert_eq!(self.class(watcher), class);
-                    assert_eq!(self.places[watcher as usize].node as usize, at);
+                    assert_eq!(self.places[watcher as usize].node, at);
                 }
             }
-            assert_eq!(holders.is_empty(), self.free.contains(&(at as u32)));
+            assert_eq!(holders.is_empty(), self.free.contains(&at));
             watchers += holders.len();
         }
         assert_eq!(watchers, self.places.iter().filter(|place| place.node != NIL).count());
         let hashed: u32 = self.lengths.iter().map(|&(_, count)| count).sum();
-        let prefixes = self.hashed.iter().filter(|&&node| self.nodes[node as usize].kind == Kind::Prefix);
+        let prefixes = self.hashed.iter().filter(|&&node| self.nodes[node].kind == Kind::Prefix);
         assert_eq!(hashed as usize, prefixes.count());
         assert_eq!(self.verify_below(self.root) + self.hashed.len(), self.intervals());
     }
 
     #[cfg(test)]
     fn verify_below(&self, at: u32) -> usize {
-        let Some(node) = self.nodes.get(at as usize) else { return 0 };
-        for child in [node.left, node.right] {
-            let Some(below) = self.nodes.get(child as usize) else { continue };
-            assert!(below.priority <= node.priority);
-            assert_eq!(compare(below.interval(), node.interval()) == Ordering::Less, child == node.left);
-            let (mine, childs) = (&self.nodes[node.greatest as usize], &self.nodes[below.greatest as usize]);
+        let Some(node) = self.nodes.get(at) else { return 0 };
+        let links = self.links[at as usize];
+        for child in [links.left, links.right] {
+            let Some(below) = self.nodes.get(child) else { continue };
+            let of_child = self.links[child as usize];
+            assert!(of_child.priority <= links.priority);
+            assert_eq!(compare(below.interval(), node.interval()) == Ordering::Less, child == links.left);
+            let (mine, childs) = (&self.nodes[links.greatest], &self.nodes[of_child.greatest]);
             assert!(!childs.ends_beyond(mine) && !node.ends_beyond(mine));
         }
-        1 + self.verify_below(node.left) + self.verify_below(node.right)
+        1 + self.verify_below(links.left) + self.verify_below(links.right)
     }
 }
 
 impl Node {
     fn start(&self) -> &[u8] {
-        &self.bytes[..self.start_len as usize]
+        &self.bytes.as_slice()[..self.start_len as usize]
     }
 
     fn end(&self) -> &[u8] {
-        &self.bytes[self.start_len as usize..]
+        &self.bytes.as_slice()[self.start_len as usize..]
     }
 
     /// Only of nodes in the treap.
@@ -528,6 +576,26 @@ impl Node {
             Kind::Between => Interval::Between(self.start(), self.end()),
             Kind::From => Interval::From(self.start()),
             Kind::Point | Kind::Prefix => unreachable!("hashed nodes are not in the treap"),
+        }
+    }
+}
+
+impl NodeBytes {
+    fn new(start: &[u8], end: &[u8]) -> NodeBytes {
+        let length = start.len() + end.len();
+        if length > INLINE_BYTES {
+            return NodeBytes::Heap([start, end].concat().into_boxed_slice());
+        }
+        let mut bytes = [0; INLINE_BYTES];
+        bytes[..start.len()].copy_from_slice(start);
+        bytes[start.len()..length].copy_from_slice(end);
+        NodeBytes::Inline(length as u8, bytes)
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            NodeBytes::Inline(length, bytes) => &bytes[..usize::from(*length)],
+            NodeBytes::Heap(bytes) => bytes,
         }
     }
 }

@@ -21,6 +21,7 @@ use std::hash::BuildHasher;
 use foldhash::quality::FixedState;
 
 use super::index::{Class, Index, Interval};
+use super::pages::Pages;
 use super::stream::{Queued, Stream};
 use super::{Canary, HubConfig, StreamKey};
 use crate::limits::watch::MESSAGE_OVERHEAD_BYTES;
@@ -55,8 +56,9 @@ impl Place {
     }
 }
 
-/// A watcher. Its interval is in the index.
+/// A watcher. Its interval is in the index. In one cache line, as each event misses the cache for it.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Watcher {
     pub stream: StreamKey,
     pub id: i64,
@@ -103,7 +105,7 @@ pub(super) const NONE: u32 = u32::MAX;
 pub(super) struct Registry {
     pub config: HubConfig,
     pub index: Index,
-    pub watchers: Vec<Watcher>,
+    pub watchers: Pages<Watcher>,
     free: Vec<u32>,
     pub streams: Slab<Stream>,
     /// Watchers behind that have room, by next revision.
@@ -126,7 +128,7 @@ impl Registry {
     pub fn new(config: HubConfig) -> Registry {
         Registry {
             index: Index::new(config.seed),
-            watchers: Vec::new(),
+            watchers: Pages::default(),
             free: Vec::new(),
             streams: Slab::default(),
             waiting: BTreeSet::new(),
@@ -148,21 +150,22 @@ impl Registry {
         self.flow_count + self.behind_count
     }
 
-    /// True if the canary was chosen. Never outside tests.
+    /// True if the canary was chosen.
+    #[cfg(any(test, feature = "testing"))]
     pub fn is_canary(&self, canary: Canary) -> bool {
-        #[cfg(any(test, feature = "testing"))]
-        return self.config.canary == Some(canary);
-        #[cfg(not(any(test, feature = "testing")))]
-        return {
-            drop(canary);
-            false
-        };
+        self.config.canary == Some(canary)
+    }
+
+    /// Outside tests there are no canaries.
+    #[cfg(not(any(test, feature = "testing")))]
+    pub fn is_canary(&self, _canary: Canary) -> bool {
+        false
     }
 
     /// The watcher with an id on a stream.
     pub fn find(&self, stream: &Stream, id: i64) -> Option<u32> {
         let hash = self.hasher.hash_one(id);
-        stream.ids.find(hash, |&watcher| self.watchers[watcher as usize].id == id).copied()
+        stream.ids.find(hash, |&watcher| self.watchers[watcher].id == id).copied()
     }
 
     /// Adds a watcher in flow or waiting. The stream lives and the id is free on it.
@@ -174,28 +177,22 @@ impl Registry {
         let (serial, flags) = (watcher.serial, watcher.flags);
         let number = match self.free.pop() {
             Some(number) => {
-                self.watchers[number as usize] = watcher;
+                self.watchers[number] = watcher;
                 number
             }
-            None => {
-                let number = u32::try_from(self.watchers.len()).expect("fewer than 2^32 watchers");
-                self.watchers.push(watcher);
-                number
-            }
+            None => self.watchers.push(watcher),
         };
         self.index.insert(number, interval);
         self.index.set_class(number, place.class());
         let stream = self.streams.get_mut(key.0).expect("the caller found the stream");
         let (watchers, hasher) = (&self.watchers, &self.hasher);
-        stream.ids.insert_unique(hasher.hash_one(id), number, |&other| {
-            hasher.hash_one(watchers[other as usize].id)
-        });
+        stream.ids.insert_unique(hasher.hash_one(id), number, |&other| hasher.hash_one(watchers[other].id));
         if flags.has(Flags::NOTIFY) {
             if stream.tick_at == 0 && stream.notified.len() > 2 * stream.notified_count + 16 {
                 // Those that went since the last tick.
                 let watchers = &self.watchers;
                 stream.notified.retain(|&(number, serial)| {
-                    let watcher = &watchers[number as usize];
+                    let watcher = &watchers[number];
                     watcher.serial == serial && watcher.place != Place::Free
                 });
             }
@@ -221,8 +218,7 @@ impl Registry {
 
     /// Takes a watcher out; it has left its sweep already. Works without its stream, too.
     pub fn remove(&mut self, number: u32) {
-        let Watcher { stream: key, id, next_revision, member, flags, place, .. } =
-            self.watchers[number as usize];
+        let Watcher { stream: key, id, next_revision, member, flags, place, .. } = self.watchers[number];
         self.index.remove(number);
         let mut moved = None;
         if let Some(stream) = self.streams.get_mut(key.0) {
@@ -245,7 +241,7 @@ impl Registry {
             }
         }
         if let Some(moved) = moved {
-            self.watchers[moved as usize].member = member;
+            self.watchers[moved].member = member;
         }
         if place == Place::Flow {
             self.flow_count -= 1;
@@ -255,7 +251,7 @@ impl Registry {
         if place == Place::Waiting {
             self.waiting.remove(&(next_revision, number));
         }
-        self.watchers[number as usize].place = Place::Free;
+        self.watchers[number].place = Place::Free;
         self.free.push(number);
         self.mark_answerable(key);
     }
@@ -263,7 +259,7 @@ impl Registry {
     /// A watcher found no room for the events of `revision`: it stops until its stream has some.
     /// It has left its sweep already.
     pub fn block(&mut self, number: u32, revision: Revision) {
-        let watcher = &mut self.watchers[number as usize];
+        let watcher = &mut self.watchers[number];
         let was_in_flow = watcher.place == Place::Flow;
         let before = std::mem::replace(&mut watcher.next_revision, revision);
         assert!(before <= revision, "the next revision only grows");
@@ -290,7 +286,7 @@ impl Registry {
         let Some(number) = stream.blocked.pop() else { return false };
         let more = !stream.blocked.is_empty();
         let is_twice = self.is_canary(Canary::Twice);
-        let watcher = &mut self.watchers[number as usize];
+        let watcher = &mut self.watchers[number];
         watcher.next_revision -= i64::from(is_twice);
         watcher.place = Place::Waiting;
         watcher.member = NONE;
@@ -300,7 +296,7 @@ impl Registry {
 
     /// A waiting watcher enters a sweep.
     pub fn enter(&mut self, number: u32, place: Place, member: u32) {
-        let watcher = &mut self.watchers[number as usize];
+        let watcher = &mut self.watchers[number];
         let was_waiting = self.waiting.remove(&(watcher.next_revision, number));
         assert!(was_waiting, "only a waiting watcher enters a sweep");
         watcher.place = place;
@@ -310,7 +306,7 @@ impl Registry {
 
     /// A watcher that has left its sweep at the head joins the flow.
     pub fn join(&mut self, number: u32, next_revision: Revision) {
-        let watcher = &mut self.watchers[number as usize];
+        let watcher = &mut self.watchers[number];
         assert!(watcher.next_revision <= next_revision, "the next revision only grows");
         watcher.next_revision = next_revision;
         watcher.place = Place::Flow;
@@ -346,7 +342,7 @@ impl Registry {
 
     /// Ends a watcher whose next revision is compacted. It has left its sweep already.
     pub fn cancel_compacted(&mut self, number: u32, compact_revision: Revision) {
-        let Watcher { stream, id, .. } = self.watchers[number as usize];
+        let Watcher { stream, id, .. } = self.watchers[number];
         self.push(stream, Queued::Compacted { watch_id: id, compact_revision });
         self.remove(number);
     }
@@ -368,16 +364,16 @@ impl Registry {
         let bytes_max = self.config.queue_bytes_max;
         let Some(stream) = self.streams.get_mut(key.0) else { return };
         let Some(asked) = stream.progress else { return };
-        if stream.ids.is_empty() || stream.starts_in_future(delivered, &mut self.watchers) {
-            stream.progress = None;
-            return;
-        }
         if stream.behind > 0 {
             // Asked again when the last one has joined the flow.
             return;
         }
         if delivered < asked {
             self.mark_answerable(key);
+            return;
+        }
+        if stream.ids.is_empty() || stream.starts_in_future(delivered, &mut self.watchers) {
+            stream.progress = None;
             return;
         }
         if !stream.admits(MESSAGE_OVERHEAD_BYTES, bytes_max) {
@@ -391,29 +387,30 @@ impl Registry {
     /// Checks that all counts agree, in time that grows with everything.
     #[cfg(test)]
     pub fn verify(&self) {
-        let live = self.watchers.iter().enumerate().filter(|(_, watcher)| watcher.place != Place::Free);
+        let live = (0..self.watchers.len()).map(|number| (number, &self.watchers[number]));
+        let live = live.filter(|(_, watcher)| watcher.place != Place::Free);
         let (mut flow, mut behind, mut waiting) = (0, 0, 0);
         for (number, watcher) in live {
-            assert_eq!(self.index.class(number as u32), watcher.place.class());
+            assert_eq!(self.index.class(number), watcher.place.class());
             match watcher.place {
                 Place::Flow => flow += 1,
                 _ => behind += 1,
             }
             if watcher.place == Place::Waiting {
                 waiting += 1;
-                assert!(self.waiting.contains(&(watcher.next_revision, number as u32)));
+                assert!(self.waiting.contains(&(watcher.next_revision, number)));
             }
             let Some(stream) = self.streams.get(watcher.stream.0) else { continue };
             if watcher.place == Place::Blocked {
-                assert_eq!(stream.blocked[watcher.member as usize], number as u32);
+                assert_eq!(stream.blocked[watcher.member as usize], number);
             }
-            let is_future = stream.future.contains(&(watcher.next_revision, number as u32));
+            let is_future = stream.future.contains(&(watcher.next_revision, number));
             assert_eq!(watcher.flags.has(Flags::FUTURE), is_future);
         }
         assert_eq!((flow, behind, waiting), (self.flow_count, self.behind_count, self.waiting.len()));
         let mut pending = 0;
         for (_, stream) in self.streams.iter() {
-            let watchers = stream.ids.iter().map(|&number| &self.watchers[number as usize]);
+            let watchers = stream.ids.iter().map(|&number| &self.watchers[number]);
             assert_eq!(stream.behind, watchers.filter(|watcher| watcher.place != Place::Flow).count());
             pending += stream.queued_events();
         }
@@ -424,13 +421,13 @@ impl Registry {
 
 impl Stream {
     /// True if a watcher asked for a start above `delivered`; forgets those that no longer do.
-    pub fn starts_in_future(&mut self, delivered: Revision, watchers: &mut [Watcher]) -> bool {
+    pub fn starts_in_future(&mut self, delivered: Revision, watchers: &mut Pages<Watcher>) -> bool {
         while let Some(&(start, number)) = self.future.first() {
             if start > delivered {
                 return true;
             }
             self.future.pop_first();
-            watchers[number as usize].flags.set(Flags::FUTURE, false);
+            watchers[number].flags.set(Flags::FUTURE, false);
         }
         false
     }

@@ -36,7 +36,7 @@ pub(super) struct Stream {
     pub blocked: Vec<u32>,
     /// Watchers not in flow, blocked ones included.
     pub behind: usize,
-    /// Watchers whose start revision was in the future when they came, by it.
+    /// Watchers that asked for a start which the head had not reached when they came, by it.
     pub future: BTreeSet<(Revision, u32)>,
     /// A progress request waits until the stream is delivered up to this revision.
     pub progress: Option<Revision>,
