@@ -6,7 +6,7 @@ use super::unary::{check_fresh, resolve_revision};
 use super::Front;
 use crate::limits;
 use crate::pure::api::authorize::{Authorized, Wanted, authorize};
-use crate::pure::api::codec::decode_request;
+use crate::pure::api::codec::decode;
 use crate::pure::api::requests::RangeRequest;
 use crate::pure::api::responses::{
     Body, HashKvResponse, HashResponse, RangeResponse, ResponseHeader, TxnResponse, Values, range_stream_chunk,
@@ -52,7 +52,12 @@ impl StreamRead {
     }
 
     fn walk(&mut self) -> &mut RangeWalk {
-        let limit = self.left().map_or(self.chunk_max, |left| left.min(self.chunk_max));
+        // etcd sends all at once when the limit is negative.
+        let limit = match self.left() {
+            Some(left) => left.min(self.chunk_max),
+            None if self.request.limit < 0 => 0,
+            None => self.chunk_max,
+        };
         let (request, revision) = (&self.request, self.revision);
         self.walk.get_or_insert_with(|| {
             let mut query = range_query(request, revision);
@@ -250,7 +255,7 @@ impl Front {
         message: &bytes::Bytes,
         view: &View,
     ) -> Result<(), Status> {
-        let request: RangeRequest = decode_request(message)?;
+        let request: RangeRequest = decode(message).map_err(Status::undecodable_message)?;
         validate::validate_range(&request)?;
         validate::validate_range_stream(&request)?;
         check_fresh(request.serializable, view)?;
