@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -141,7 +142,11 @@ func (p *pair) run(op *Op) []diff {
 		}
 		return diffs
 	}
-	return p.rules.unexplained(kind, p.last.options, diffs)
+	options := p.last.options
+	if kind == kindHashKV && fromMemory(diffs) {
+		options = append(slices.Clone(options), "answer.remembered")
+	}
+	return p.rules.unexplained(kind, options, diffs)
 }
 
 // call sends a unary request (or a stream that behaves like one) to both.
@@ -806,4 +811,17 @@ func (p *pair) runWatchClose(op *Op) []diff {
 	}
 	delete(p.streams, op.Stream)
 	return diffs
+}
+
+// fromMemory tells whether the oracle answered a HashKV from a hash that it remembered of a sweep: it then names the
+// compaction before, or answers where the other side says compacted.
+func fromMemory(diffs []diff) bool {
+	return slices.ContainsFunc(diffs, func(d diff) bool {
+		if d.field == "code" {
+			return d.a == "OK" && d.b == "OutOfRange"
+		}
+		a, errA := strconv.ParseInt(d.a, 10, 64)
+		b, errB := strconv.ParseInt(d.b, 10, 64)
+		return d.field == "compact_revision" && errA == nil && errB == nil && a < b
+	})
 }
