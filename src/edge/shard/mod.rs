@@ -196,7 +196,7 @@ impl<I: Io> Loop<I> {
             Completion::SegmentReady { number } => self.sequencer.node.handle_segment_ready(number),
             Completion::SegmentFailed { number, error } => self.sequencer.segment_failed(number, error, now)?,
             Completion::Woken => {
-                if (self.stop)() && self.stopping_since.is_none() {
+                if self.stopping_since.is_none() && (self.stop)() {
                     self.stopping_since = Some(now);
                     self.io.stop_accepting();
                     front.drain(now);
