@@ -7,31 +7,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+pub use crate::pure::wire::grpc::status::Code;
 use crate::pure::wire::protobuf::DecodeError;
-
-/// gRPC's codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-#[expect(missing_docs, reason = "the names are gRPC's own")]
-pub enum Code {
-    Ok = 0,
-    Canceled = 1,
-    Unknown = 2,
-    InvalidArgument = 3,
-    DeadlineExceeded = 4,
-    NotFound = 5,
-    AlreadyExists = 6,
-    PermissionDenied = 7,
-    ResourceExhausted = 8,
-    FailedPrecondition = 9,
-    Aborted = 10,
-    OutOfRange = 11,
-    Unimplemented = 12,
-    Internal = 13,
-    Unavailable = 14,
-    DataLoss = 15,
-    Unauthenticated = 16,
-}
 
 /// How a call ended: the trailers `grpc-status` and `grpc-message`.
 #[derive(Clone, Debug, PartialEq, Eq)]
