@@ -120,6 +120,8 @@ pub mod slice {
 
 /// Watches.
 pub mod watch {
+    /// Bytes of messages that wait on a stream while its client goes on asking. Beyond: the stream is ended.
+    pub const UNREAD_ANSWERS_BYTES_MAX: usize = 32 << 20;
     /// Watches on one stream. Beyond: created and cancelled at once.
     pub const WATCHES_PER_STREAM_MAX: usize = 1_000_000;
     /// Distinct revisions that one catch-up response holds at most (as etcd).

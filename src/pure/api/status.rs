@@ -174,6 +174,8 @@ pub mod watch_reason {
     pub const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
     /// The id is taken on this stream.
     pub const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
+    /// More than `limits::watch::WATCHES_PER_STREAM_MAX`; etcd has no bound.
+    pub const TOO_MANY: &str = "etcdserver: too many watches on the stream";
     /// A start revision below zero.
     pub const NEGATIVE_START: &str = "etcdserver: mvcc: required revision has been compacted";
 }

@@ -17,6 +17,7 @@ use super::registry::{Flags, NONE, Place, Registry, Watcher};
 use super::stream::{Queued, Stream};
 use super::{HubConfig, StreamKey, WatchCreate};
 use crate::limits::watch::{MESSAGE_OVERHEAD_BYTES, NEAR_REVISIONS, QUANTUM_UNITS};
+use crate::pure::api::status::watch_reason;
 use crate::pure::mvcc::KvView;
 use crate::pure::types::Revision;
 use crate::stdx::prng::Prng;
@@ -102,15 +103,15 @@ impl Hub {
         let is_taken = request.watch_id != 0
             && (stream.lost.contains(&request.watch_id) || self.registry.find(stream, request.watch_id).is_some());
         let refusal = if request.start_revision < 0 {
-            Some("etcdserver: mvcc: required revision has been compacted".into())
+            Some(watch_reason::NEGATIVE_START.into())
         } else if let Err(reason) = permitted {
             Some(reason)
         } else if is_empty {
-            Some("mvcc: watcher range is empty".into())
+            Some(watch_reason::EMPTY_RANGE.into())
         } else if is_taken {
-            Some("mvcc: duplicate watch ID provided on the WatchStream".into())
+            Some(watch_reason::DUPLICATE_ID.into())
         } else if stream.ids.len() + stream.lost.len() >= self.registry.config.watches_per_stream_max {
-            Some("etcdserver: too many watches on the stream".into())
+            Some(watch_reason::TOO_MANY.into())
         } else {
             None
         };
@@ -370,7 +371,8 @@ impl Hub {
     /// True if the id is in use.
     #[cfg(test)]
     pub(super) fn has_watch(&self, key: StreamKey, id: i64) -> bool {
-        self.registry.streams.get(key.0).is_some_and(|stream| self.registry.find(stream, id).is_some())
+        let stream = self.registry.streams.get(key.0);
+        stream.is_some_and(|stream| stream.lost.contains(&id) || self.registry.find(stream, id).is_some())
     }
 
     /// The first id from the stream's counter on that is not in use.

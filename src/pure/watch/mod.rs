@@ -12,8 +12,6 @@
 //! published view and hands each event to the streams; whoever has no room left, or started in the past,
 //! is *behind* and is served by sweeps over older revisions until it is back at the head.
 
-#[cfg(test)]
-mod bench;
 mod event;
 mod flow;
 mod hub;
