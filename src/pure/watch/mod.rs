@@ -2,7 +2,7 @@
 //!
 //! Owns: the shard's watchers, their index, the ordered queue of each of its watch streams.
 //! Takes: requests of clients, published views, the time. Gives: messages, one stream at a time.
-//! Always true (spec E): a watcher gets every matching event from its start on exactly once, ascending,
+//! Always true: a watcher gets every matching event from its start on exactly once, ascending,
 //! all events of a revision in one response (or in fragments, if asked for); `created` comes first,
 //! nothing after `canceled`; no progress message overtakes an event; a stream whose client does not
 //! read holds at most its bound and one revision; who is in flow is never cancelled by a compaction.
