@@ -1,11 +1,11 @@
-//! Small blocking servers around the wire code, for tools that want a socket. Both serve until killed:
+//! Small blocking servers around the wire code, for tools that want a socket. Each serves until killed and
+//! says first where it listens:
 //!
-//!     PORT=9100 cargo test --test h2spec_server codec -- --ignored     # h2spec -S -p 9100
-//!     PORT=9101 cargo test --test h2spec_server session -- --ignored   # grpcio, h2load
+//!     cargo test --test h2spec_server -- codec 9100     # h2spec -S -p 9100
+//!     cargo test --test h2spec_server -- session 9101   # grpcio, h2load
 //!
-//! Of h2spec's 147 strict cases `codec` passes 145. The other two (5.3.1/1 and 5.3.1/2: HEADERS and PRIORITY
-//! that depend on themselves) ask for RFC 7540's section 5.3.1, which RFC 9113 took out: priority fields are
-//! ignored now.
+//! Without an argument it does nothing, for `cargo test` runs it so. `tests/compat/run --only h2spec` builds it,
+//! runs h2spec's strict cases against `codec` and lists those that RFC 9113 contradicts.
 //!
 //! `codec` answers every request with 1 KiB and advertises 100 streams, as h2spec wants. `session` knows
 //! `/test.Echo/` with Unary (echoes), Sized (as many bytes as the request's text says), Silent (never
@@ -33,9 +33,9 @@ impl FieldSink for Deaf {
     fn field(&mut self, _tag: u32, _name: &[u8], _value: &[u8]) {}
 }
 
-fn serve(each: impl Fn(TcpStream) + Send + Copy + 'static) {
-    let port = std::env::var("PORT").expect("PORT says where");
-    let listener = TcpListener::bind(format!("127.0.0.1:{port}")).expect("the port is free");
+fn serve(port: u16, each: fn(TcpStream)) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    println!("listening on {}", listener.local_addr().expect("a bound socket has an address"));
     for socket in listener.incoming() {
         let socket = socket.expect("accepts");
         std::thread::spawn(move || each(socket));
@@ -61,43 +61,39 @@ fn send_all(socket: &mut TcpStream, transmit: &mut Transmit, mut poll: impl FnMu
     }
 }
 
-#[test]
-#[ignore = "serves until killed"]
-fn codec() {
-    serve(|mut socket| {
-        let start = Instant::now();
-        let config = h2::connection::Config { concurrent_streams_max: 100, ..Default::default() };
-        let mut connection = Connection::<()>::new(config, now(start));
-        let mut transmit = Transmit::new(256 * 1024, 64);
-        let mut buffer = vec![0; 16 * 1024];
-        let mut head = Vec::new();
-        encoder::field(&mut head, b":status", b"200");
-        encoder::field(&mut head, b"content-length", b"1024");
-        loop {
-            let alive = send_all(&mut socket, &mut transmit, |t| connection.poll_transmit(t));
-            if !alive || connection.is_closed() {
-                return;
-            }
-            let Ok(count @ 1..) = socket.read(&mut buffer) else { return };
-            let mut input = &buffer[..count];
-            while let Some(received) = connection.handle_bytes(now(start), &mut input, &mut Deaf) {
-                let ended = match received {
-                    Received::Head { key, end, .. } => end.then_some(key),
-                    Received::Data { key, bytes, end } => {
-                        connection.credit(Some(key), bytes.len() as i64);
-                        end.then_some(key)
-                    }
-                    Received::End { key } => Some(key),
-                    Received::Gone { .. } => None,
-                };
-                if let Some(key) = ended {
-                    connection.send_head(key, &head, false);
-                    connection.send_piece(key, Piece::from(vec![b'x'; 1024]));
-                    connection.send_end(key, None);
+fn codec(mut socket: TcpStream) {
+    let start = Instant::now();
+    let config = h2::connection::Config { concurrent_streams_max: 100, ..Default::default() };
+    let mut connection = Connection::<()>::new(config, now(start));
+    let mut transmit = Transmit::new(256 * 1024, 64);
+    let mut buffer = vec![0; 16 * 1024];
+    let mut head = Vec::new();
+    encoder::field(&mut head, b":status", b"200");
+    encoder::field(&mut head, b"content-length", b"1024");
+    loop {
+        let alive = send_all(&mut socket, &mut transmit, |t| connection.poll_transmit(t));
+        if !alive || connection.is_closed() {
+            return;
+        }
+        let Ok(count @ 1..) = socket.read(&mut buffer) else { return };
+        let mut input = &buffer[..count];
+        while let Some(received) = connection.handle_bytes(now(start), &mut input, &mut Deaf) {
+            let ended = match received {
+                Received::Head { key, end, .. } => end.then_some(key),
+                Received::Data { key, bytes, end } => {
+                    connection.credit(Some(key), bytes.len() as i64);
+                    end.then_some(key)
                 }
+                Received::End { key } => Some(key),
+                Received::Gone { .. } => None,
+            };
+            if let Some(key) = ended {
+                connection.send_head(key, &head, false);
+                connection.send_piece(key, Piece::from(vec![b'x'; 1024]));
+                connection.send_end(key, None);
             }
         }
-    });
+    }
 }
 
 fn resolve(path: &[u8]) -> Resolved {
@@ -143,44 +139,48 @@ fn answer(session: &mut Session, now: Monotonic, event: SessionEvent) {
     }
 }
 
-#[test]
-#[ignore = "serves until killed"]
-fn session() {
-    serve(|mut socket| {
-        let start = Instant::now();
-        // SIGTERM is played by time: DRAIN_AFTER_MS makes every connection drain.
-        let drain_after = std::env::var("DRAIN_AFTER_MS").ok().and_then(|text| text.parse().ok());
-        let drain_at = drain_after.map(Duration::from_millis);
-        let mut drained = false;
-        let mut session = Session::new(Config::new(resolve), now(start));
-        let mut transmit = Transmit::new(256 * 1024, 64);
-        let mut buffer = vec![0; 16 * 1024];
-        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout can be set");
-        socket.set_nodelay(true).expect("delay can be turned off");
-        loop {
-            while let Some(event) = session.poll_event() {
-                answer(&mut session, now(start), event);
-            }
-            if !send_all(&mut socket, &mut transmit, |t| session.poll_transmit(t)) || session.wants_close() {
-                return;
-            }
-            match socket.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(count) => session.handle_bytes(now(start), &buffer[..count]),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-                    ) => {}
-                Err(_) => return,
-            }
-            if session.next_timeout().is_some_and(|at| at <= now(start)) {
-                session.handle_timeout(now(start));
-            }
-            if drain_at.is_some_and(|at| start.elapsed() > at) && !drained {
-                session.go_away_graceful(now(start));
-                drained = true;
-            }
+fn session(mut socket: TcpStream) {
+    let start = Instant::now();
+    // SIGTERM is played by time: DRAIN_AFTER_MS makes every connection drain.
+    let drain_after = std::env::var("DRAIN_AFTER_MS").ok().and_then(|text| text.parse().ok());
+    let drain_at = drain_after.map(Duration::from_millis);
+    let mut drained = false;
+    let mut session = Session::new(Config::new(resolve), now(start));
+    let mut transmit = Transmit::new(256 * 1024, 64);
+    let mut buffer = vec![0; 16 * 1024];
+    socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout can be set");
+    socket.set_nodelay(true).expect("delay can be turned off");
+    loop {
+        while let Some(event) = session.poll_event() {
+            answer(&mut session, now(start), event);
         }
-    });
+        if !send_all(&mut socket, &mut transmit, |t| session.poll_transmit(t)) || session.wants_close() {
+            return;
+        }
+        match socket.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(count) => session.handle_bytes(now(start), &buffer[..count]),
+            Err(error)
+                if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+            Err(_) => return,
+        }
+        if session.next_timeout().is_some_and(|at| at <= now(start)) {
+            session.handle_timeout(now(start));
+        }
+        if drain_at.is_some_and(|at| start.elapsed() > at) && !drained {
+            session.go_away_graceful(now(start));
+            drained = true;
+        }
+    }
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let each: fn(TcpStream) = match arguments.next().as_deref() {
+        Some("codec") => codec,
+        Some("session") => session,
+        _ => return,
+    };
+    let port = arguments.next().map_or(Ok(0), |text| text.parse());
+    serve(port.expect("the second argument is a port"), each);
 }
