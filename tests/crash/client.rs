@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,21 +62,11 @@ pub enum Failure {
     Connection(io::Error),
 }
 
-trait Socket: Read + Write + Send {
-    fn end(&self) -> io::Result<()>;
-}
+trait Socket: Read + Write + Send {}
 
-impl Socket for TcpStream {
-    fn end(&self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-}
+impl Socket for TcpStream {}
 
-impl Socket for UnixStream {
-    fn end(&self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-}
+impl Socket for UnixStream {}
 
 /// One connection.
 pub struct Client {
@@ -172,11 +162,6 @@ impl Client {
         self.message(stream, message, false)?;
         self.flush()?;
         Ok(stream)
-    }
-
-    /// Sends nothing more, but reads on.
-    pub fn end(&self) -> io::Result<()> {
-        self.socket.end()
     }
 
     fn head(&mut self, path: &str) -> u32 {

@@ -127,6 +127,7 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
     let server = Server::start(&data, port);
     let mut client = server.connect();
     check(&mut client, &revisions);
+    drop(client);
     server.stop();
 
     // No room even for a start: it says so and leaves everything as it is.

@@ -1,8 +1,9 @@
 //! Writers with many calls under way, and what has to be found of their writes afterwards.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use etchd::stdx::prng::Prng;
 
@@ -32,20 +33,34 @@ pub struct Report {
     pub told_to_go: bool,
 }
 
+/// Acknowledged writes of all writers.
+#[derive(Default)]
+struct Count {
+    count: Mutex<u64>,
+    more: Condvar,
+}
+
+impl Count {
+    fn add_one(&self) {
+        *self.count.lock().expect("not poisoned") += 1;
+        self.more.notify_all();
+    }
+}
+
 /// Writers on connections of their own, until these end.
 pub struct Load {
     writers: Vec<JoinHandle<Report>>,
     reader: JoinHandle<i64>,
-    done: std::sync::Arc<AtomicU64>,
+    done: Arc<Count>,
 }
 
 impl Load {
     /// Starts four writers and a reader. `name` makes their keys unique; values get up to `value_bytes`.
     pub fn start(endpoint: &Endpoint, name: &str, value_bytes: usize) -> Load {
-        let done = std::sync::Arc::new(AtomicU64::new(0));
+        let done = Arc::new(Count::default());
         let writers = (0..4)
             .map(|writer| {
-                let (endpoint, done) = (endpoint.clone(), std::sync::Arc::clone(&done));
+                let (endpoint, done) = (endpoint.clone(), Arc::clone(&done));
                 let name = format!("{name}/{writer}");
                 std::thread::spawn(move || write(&endpoint, &name, value_bytes, &done))
             })
@@ -57,14 +72,11 @@ impl Load {
 
     /// Waits until so many writes are acknowledged, or the writers are gone.
     pub fn wait_for(&self, writes: u64) {
-        while self.done.load(Ordering::Relaxed) < writes && !self.writers.iter().all(JoinHandle::is_finished) {
-            std::thread::yield_now();
+        let mut count = self.done.count.lock().expect("not poisoned");
+        while *count < writes && !self.writers.iter().all(JoinHandle::is_finished) {
+            // The end of a writer wakes nobody.
+            count = self.done.more.wait_timeout(count, Duration::from_millis(50)).expect("not poisoned").0;
         }
-    }
-
-    /// Writes that are acknowledged so far.
-    pub fn count(&self) -> u64 {
-        self.done.load(Ordering::Relaxed)
     }
 
     /// Waits for the end of all connections. Also gives the newest revision that the reader saw.
@@ -74,7 +86,7 @@ impl Load {
     }
 }
 
-fn write(endpoint: &Endpoint, name: &str, value_bytes: usize, done: &AtomicU64) -> Report {
+fn write(endpoint: &Endpoint, name: &str, value_bytes: usize, done: &Count) -> Report {
     let mut report = Report::default();
     // A server that is killed early may end the connection at any step.
     let Ok(mut client) = Client::connect(endpoint) else { return report };
@@ -114,7 +126,7 @@ fn write(endpoint: &Endpoint, name: &str, value_bytes: usize, done: &AtomicU64) 
                     match answers.remove(&stream) {
                         Some(revision) if status.code == 0 => {
                             report.acknowledged.push((write, revision));
-                            done.fetch_add(1, Ordering::Relaxed);
+                            done.add_one();
                         }
                         _ => report.unknown.push(write),
                     }

@@ -58,5 +58,6 @@ fn resident_memory_is_bounded_by_live_data() {
     let (fifth, last) = (resident[4], resident[ROUNDS - 1]);
     assert!(last <= 4 * live + (64 << 20), "live {} MiB, resident MiB {mebibytes:?}", live >> 20);
     assert!(last <= fifth + fifth / 4, "it grows: resident MiB {mebibytes:?}");
+    drop(client);
     server.stop();
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::client::{Client, Endpoint, PATIENCE};
@@ -52,10 +52,10 @@ impl Server {
         let (errors, target) = (child.stderr.take().expect("it is piped"), Arc::clone(&log));
         std::thread::spawn(move || {
             for line in BufReader::new(errors).lines().map_while(Result::ok) {
-                target.lines.lock().expect("not poisoned").0.push(line);
+                target.lines.lock().unwrap_or_else(PoisonError::into_inner).0.push(line);
                 target.more.notify_all();
             }
-            target.lines.lock().expect("not poisoned").1 = true;
+            target.lines.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
             target.more.notify_all();
         });
         Server { child, log, endpoint }
@@ -81,7 +81,7 @@ impl Server {
     /// Waits for a line of the log with this text.
     pub fn wait_line(&self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
-        let mut lines = self.log.lines.lock().expect("not poisoned");
+        let mut lines = self.log.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let mut seen = 0;
         loop {
             if let Some(line) = lines.0[seen..].iter().find(|line| line.contains(text)) {
@@ -90,13 +90,13 @@ impl Server {
             seen = lines.0.len();
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!lines.1 && !left.is_zero(), "no {text:?} in the log:\n{}", lines.0.join("\n"));
-            lines = self.log.more.wait_timeout(lines, left).expect("not poisoned").0;
+            lines = self.log.more.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// All of its log so far.
     pub fn log(&self) -> String {
-        self.log.lines.lock().expect("not poisoned").0.join("\n")
+        self.log.lines.lock().unwrap_or_else(PoisonError::into_inner).0.join("\n")
     }
 
     /// A new connection to it.
@@ -118,11 +118,11 @@ impl Server {
     /// Waits for its end.
     pub fn wait_exit(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
-        let mut lines = self.log.lines.lock().expect("not poisoned");
+        let mut lines = self.log.lines.lock().unwrap_or_else(PoisonError::into_inner);
         while !lines.1 {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "it does not end:\n{}", lines.0.join("\n"));
-            lines = self.log.more.wait_timeout(lines, left).expect("not poisoned").0;
+            lines = self.log.more.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(lines);
         self.child.wait().expect("waits for the child")
