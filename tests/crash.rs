@@ -13,6 +13,7 @@ mod crash {
 
     mod damage;
     mod disk;
+    mod fault;
     mod kill;
     mod leases;
     mod memory;

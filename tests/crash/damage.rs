@@ -1,7 +1,7 @@
 //! Bits of the log that flip on the disk.
 
 use std::fs;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use super::client::{get, keys, path, put};
@@ -23,17 +23,43 @@ fn segments(data: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Where the batches of a segment are, by `schema/disk/wal.md`: the part in use of each.
-fn batches(segment: &Path) -> Vec<Range<u64>> {
-    let image = fs::read(segment).expect("reads a segment");
-    let number = |at: usize| u64::from(u32::from_le_bytes(image[at..at + 4].try_into().expect("4 bytes")));
+/// A batch of the log, by `schema/disk/wal.md`.
+struct Batch {
+    /// Position of its segment in the list.
+    segment: usize,
+    /// The part in use, from the start of the file.
+    place: Range<u64>,
+    /// A later segment holds the same part of the log again.
+    overridden: bool,
+    /// Something on disk proves that it was durable.
+    proven: bool,
+}
+
+/// All batches of a log.
+fn batches(segments: &[PathBuf]) -> Vec<Batch> {
+    let images: Vec<Vec<u8>> = segments.iter().map(|path| fs::read(path).expect("reads a segment")).collect();
+    let short = |image: &[u8], at: usize| {
+        u64::from(u32::from_le_bytes(image[at..at + 4].try_into().expect("4 bytes")))
+    };
+    let long = |image: &[u8], at: usize| u64::from_le_bytes(image[at..at + 8].try_into().expect("8 bytes"));
+    let mut proven_to = 0;
     let mut found = Vec::new();
-    let mut at = 4_096;
-    while image.get(at + 4..at + 8) == Some(b"eBat".as_slice()) {
-        found.push(at as u64..at as u64 + number(at + 12));
-        at += number(at + 8) as usize;
+    for (segment, image) in images.iter().enumerate() {
+        let first = long(image, 32);
+        let overridden_from = images[segment + 1..].iter().map(|later| long(later, 32)).min().unwrap_or(u64::MAX);
+        proven_to = proven_to.max(long(image, 48));
+        let mut at = 4_096;
+        while image.get(at + 4..at + 8) == Some(b"eBat".as_slice()) {
+            proven_to = proven_to.max(long(image, at + 48));
+            let end = at + short(image, at + 8) as usize;
+            let position = first + end as u64 - 4_096;
+            let place = at as u64..at as u64 + short(image, at + 12);
+            found.push((Batch { segment, place, overridden: overridden_from < position, proven: false }, position));
+            at = end;
+        }
     }
-    found
+    let prove = |(batch, position)| Batch { proven: position <= proven_to, ..batch };
+    found.into_iter().map(prove).collect()
 }
 
 fn flip(path: &Path, offset: u64) {
@@ -70,13 +96,9 @@ fn a_flipped_bit_is_found_before_it_is_served() {
     Server::start(&whole, port).stop();
     let logs = segments(&whole);
     assert_eq!(logs.len(), 2, "one segment for each start");
-    let places = batches(&logs[0]);
-    assert!(places.len() > PUTS, "each put has its batch: {places:?}");
-    // The last batches had no proof yet: the second start wrote them again, to its own segment.
-    let image = fs::read(&logs[1]).expect("reads a segment");
-    let proven = 4_096 + u64::from_le_bytes(image[32..40].try_into().expect("8 bytes"));
-    let (below, above): (Vec<_>, Vec<_>) = places.into_iter().partition(|batch| batch.end <= proven);
-    assert!(below.len() >= PUTS, "most puts are proven: {below:?} {above:?}");
+    let places = batches(&logs);
+    let below: Vec<&Batch> = places.iter().filter(|batch| batch.proven && !batch.overridden).collect();
+    assert!(below.len() > PUTS, "each put has its batch, and it is proven");
 
     let damaged = scratch.0.join("damaged");
     let with_copy = |change: &dyn Fn(&[PathBuf]), then: &dyn Fn(&[PathBuf])| {
@@ -86,34 +108,43 @@ fn a_flipped_bit_is_found_before_it_is_served() {
         then(&logs);
         fs::remove_dir_all(&damaged).expect("removes the copy");
     };
-    let is_refused = |logs: &[PathBuf], first: Option<u64>| {
+    let is_refused = |logs: &[PathBuf], place: Option<(usize, RangeInclusive<u64>)>| {
         let images = || logs.iter().map(|path| fs::read(path).ok()).collect::<Vec<_>>();
         let before = images();
         let (code, log) = refused(&mut on(&damaged, port));
         assert_eq!(code, Some(1), "{log}");
         assert!(log.contains("the log is damaged at"), "{log}");
-        if let Some(offset) = first {
-            assert!(log.contains(&format!("{}, offset {offset} ", logs[0].display())), "{offset}: {log}");
+        if let Some((segment, offset)) = place {
+            let named = log.split(&format!("{}, offset ", logs[segment].display())).nth(1);
+            let named = named.and_then(|rest| rest.split(' ').next()).and_then(|text| text.parse().ok());
+            assert!(named.is_some_and(|named| offset.contains(&named)), "{offset:?}: {log}");
         }
-        assert!(images() == before && segments(&damaged).len() <= 2, "nothing was changed");
+        assert!(images() == before && segments(&damaged).len() == logs.len(), "nothing was changed");
     };
-    for batch in [&below[0], &below[below.len() / 2], &below[below.len() - 1]] {
+    for batch in [below[0], below[below.len() / 2], below[below.len() - 1]] {
+        let Batch { segment, ref place, .. } = *batch;
         // In its header, in its frames, in the padding behind them.
-        let padding = batch.end.next_multiple_of(4_096) - 1;
-        for offset in [batch.start, batch.start + 40, batch.end - 1, padding] {
-            with_copy(&|logs| flip(&logs[0], offset), &|logs| is_refused(logs, Some(batch.start)));
+        let padding = place.end.next_multiple_of(4_096) - 1;
+        for offset in [place.start, place.start + 40, place.end - 1, padding] {
+            with_copy(&|logs| flip(&logs[segment], offset), &|logs| {
+                is_refused(logs, Some((segment, place.start..=offset)));
+            });
         }
     }
-    with_copy(&|logs| flip(&logs[0], 20), &|logs| is_refused(logs, None));
-    let missing = |logs: &[PathBuf]| fs::remove_file(&logs[0]).expect("removes a segment");
-    with_copy(&missing, &|logs| is_refused(logs, None));
+    let last = logs.len() - 1;
+    with_copy(&|logs| flip(&logs[last], 20), &|logs| is_refused(logs, None));
+    let cut = |logs: &[PathBuf]| {
+        let file = fs::OpenOptions::new().write(true).open(&logs[last]).expect("opens a segment");
+        file.set_len(below[below.len() - 1].place.start).expect("cuts a segment");
+    };
+    let at = below[below.len() - 1].place.start;
+    with_copy(&cut, &|logs| is_refused(logs, Some((last, at..=at))));
 
-    let second = batches(&logs[1]).last().expect("there are batches").end;
-    let unproven = above.last().map_or(proven, |batch| batch.end);
-    let written_again = above.iter().map(|batch| (0, batch.start + 8));
-    for (segment, offset) in
-        written_again.chain([(0, unproven + 8_192), (1, second + 8_192), (1, (4 << 20) - 1)])
-    {
+    let end = places.last().expect("there are batches").place.end;
+    let overridden = places.iter().filter(|batch| batch.overridden);
+    let overridden = overridden.map(|batch| (batch.segment, batch.place.start)).take(2);
+    let harmless = overridden.chain([(last, end + 8_192), (last, (4 << 20) - 1)]);
+    for (segment, offset) in harmless {
         let is_fine = |_: &[PathBuf]| {
             let server = Server::start(&damaged, port);
             check(&server);

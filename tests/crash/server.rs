@@ -20,6 +20,9 @@ struct Log {
 /// True when the process has closed its standard error: it is gone.
 type Ended = bool;
 
+/// What scripts wait for.
+const READY: &str = "ready to serve client requests";
+
 /// A started server, killed when dropped.
 pub struct Server {
     child: Child,
@@ -75,7 +78,7 @@ impl Server {
 
     /// Waits until it serves.
     pub fn wait_ready(&self) {
-        self.wait_line("ready to serve client requests");
+        self.wait_line(READY);
     }
 
     /// Waits for a line of the log with this text.
@@ -117,11 +120,17 @@ impl Server {
 
     /// Waits for its end.
     pub fn wait_exit(&mut self) -> ExitStatus {
+        self.wait_exit_unless("\0")
+    }
+
+    /// Waits for its end, which must come before a line with this text.
+    fn wait_exit_unless(&mut self, text: &str) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         let mut lines = self.log.lines.lock().unwrap_or_else(PoisonError::into_inner);
         while !lines.1 {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "it does not end:\n{}", lines.0.join("\n"));
+            let stays = left.is_zero() || lines.0.iter().any(|line| line.contains(text));
+            assert!(!stays, "it does not end:\n{}", lines.0.join("\n"));
             lines = self.log.more.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(lines);
@@ -156,6 +165,6 @@ impl Drop for Server {
 /// Starts a server that has to refuse: its exit code and its log.
 pub fn refused(command: &mut Command) -> (Option<i32>, String) {
     let mut server = Server::spawn(command, Endpoint::Tcp(0));
-    let status = server.wait_exit();
+    let status = server.wait_exit_unless(READY);
     (status.code(), server.log())
 }
