@@ -59,7 +59,7 @@ pub enum Failure {
     /// The server said so.
     Status(Status),
     /// The connection ended.
-    Connection(io::Error),
+    Connection(#[expect(dead_code, reason = "shown by Debug")] io::Error),
 }
 
 trait Socket: Read + Write + Send {}
@@ -463,8 +463,7 @@ pub fn raft_position(client: &mut Client) -> (i64, i64) {
 
 /// Grants a lease; gives its id.
 pub fn grant(client: &mut Client, ttl: i64) -> i64 {
-    let answer =
-        client.unary(path::GRANT, &LeaseGrantRequest { ttl, id: 0 }).expect("the lease is granted");
+    let answer = client.unary(path::GRANT, &LeaseGrantRequest { ttl, id: 0 }).expect("the lease is granted");
     integer(&answer, 2)
 }
 

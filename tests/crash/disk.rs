@@ -142,7 +142,10 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
     drop(rest);
     let (code, log) = refused(&mut on(&data, port));
     assert_eq!(code, Some(1), "{log}");
-    assert!(log.to_lowercase().contains("no space left") && log.to_lowercase().contains("free space"), "{log}");
+    assert!(
+        log.to_lowercase().contains("no space left") && log.to_lowercase().contains("free space"),
+        "{log}"
+    );
     fs::remove_file(disk.path.join("rest")).expect("removes the file");
     let server = Server::start(&data, port);
     check(&mut server.connect(), &revisions);

@@ -33,7 +33,9 @@ fn core(data: PathBuf) -> Loop<Ring> {
     let data = DataDirectory::open(&options).expect("opens the data directory");
     let config = wal::Config::standard();
     let recovery = Recovery::new(config, RecoveryStart::WHOLE, Vec::new()).expect("there is no log");
-    let Outcome::NoLog(none) = recovery.finish().expect("there is no log") else { panic!("a log in nothing") };
+    let Outcome::NoLog(none) = recovery.finish().expect("there is no log") else {
+        panic!("a log in nothing")
+    };
     let (fresh, resume) = none.create(&config, 1, Identity { cluster_id: MEMBER, member_id: MEMBER });
     let files = data.log();
     files.create_segment(fresh.number, fresh.segment_bytes).expect("makes a segment");

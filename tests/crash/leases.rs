@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use etchd::pure::api::requests::{LeaseTimeToLiveRequest, PutRequest};
 
-use super::client::{
-    Client, KeyValue, get, grant, integer, keys, nested, path, put, watch_everything,
-};
+use super::client::{Client, KeyValue, get, grant, integer, keys, nested, path, put, watch_everything};
 use super::server::Server;
 use super::system::{Scratch, free_port};
 
@@ -42,8 +40,7 @@ fn leases_expire_at_once_and_restart_in_full() {
     let message = watcher.next_message(stream).expect("the expiry is seen");
     assert!(begun.elapsed() >= Duration::from_secs(SHORT_SECONDS), "never early");
     let events = nested(&message, 11);
-    let deleted: Vec<KeyValue> =
-        events.iter().map(|event| KeyValue::decode(nested(event, 2)[0])).collect();
+    let deleted: Vec<KeyValue> = events.iter().map(|event| KeyValue::decode(nested(event, 2)[0])).collect();
     assert!(events.iter().all(|event| integer(event, 1) == 1), "all are deletes");
     let names: Vec<&[u8]> = deleted.iter().map(|kv| kv.key.as_slice()).collect();
     assert_eq!(names, [b"a", b"b", b"c"]);

@@ -211,7 +211,12 @@ impl Expected {
         for (key, expected) in &self.known {
             let name = String::from_utf8_lossy(key);
             let kv = found.get(key);
-            assert!(kv == Some(expected), "{name}: acknowledged at {}, found {:?}", expected.1, kv.map(|kv| kv.1));
+            assert!(
+                kv == Some(expected),
+                "{name}: acknowledged at {}, found {:?}",
+                expected.1,
+                kv.map(|kv| kv.1)
+            );
         }
         for (key, (value, at)) in &found {
             if self.known.contains_key(key) {

@@ -70,7 +70,10 @@ fn what_is_in_use_is_refused() {
     let (code, log) = refused(&mut on(&scratch.0.join("other"), port));
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains(&format!("listen tcp 127.0.0.1:{port}: bind: address already in use")), "{log}");
-    assert!(log.contains("stop the process that listens there") && log.contains("--listen-client-urls"), "{log}");
+    assert!(
+        log.contains("stop the process that listens there") && log.contains("--listen-client-urls"),
+        "{log}"
+    );
     server.connect();
     server.stop();
 }

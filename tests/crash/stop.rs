@@ -51,7 +51,11 @@ fn a_signal_stops_it_gracefully() {
             assert!(report.told_to_go, "every client gets a GOAWAY");
             assert_eq!(report.dropped, 0, "every call that was taken is answered");
         }
-        assert_eq!(watcher.join().expect("the watcher"), (true, true), "GOAWAY and the end of the watch are seen");
+        assert_eq!(
+            watcher.join().expect("the watcher"),
+            (true, true),
+            "GOAWAY and the end of the watch are seen"
+        );
         expected.add(reports, newest);
         println!("stopped by signal {signal} in {took:?}");
         drop(silent);

@@ -71,9 +71,8 @@ pub fn forbid_io_uring(command: &mut Command) {
         // SAFETY: takes numbers only.
         let first = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
         // SAFETY: program and filter live through the call, which only reads them.
-        let second = unsafe {
-            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0)
-        };
+        let second =
+            unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0) };
         if first == 0 && second == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     };
     // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
@@ -141,9 +140,7 @@ impl FileSystem {
         let flags = WITHOUT_FLUSH;
         let directory = File::open(&self.path).expect("it is mounted");
         // SAFETY: the call reads 4 bytes that live through it.
-        let result = unsafe {
-            libc::ioctl(directory.as_raw_fd(), SHUTDOWN as _, &raw const flags)
-        };
+        let result = unsafe { libc::ioctl(directory.as_raw_fd(), SHUTDOWN as _, &raw const flags) };
         assert_eq!(result, 0, "{}", io::Error::last_os_error());
     }
 }
