@@ -6,7 +6,7 @@ use super::unary::{check_fresh, resolve_revision};
 use super::Front;
 use crate::limits;
 use crate::pure::api::authorize::{Authorized, Wanted, authorize};
-use crate::pure::api::codec::decode_request;
+use crate::pure::api::codec::decode;
 use crate::pure::api::requests::RangeRequest;
 use crate::pure::api::responses::{
     Body, HashKvResponse, HashResponse, RangeResponse, ResponseHeader, TxnResponse, Values, range_stream_chunk,
@@ -32,6 +32,8 @@ const STREAM_CHUNK_FIRST: i64 = 10;
 pub(super) struct StreamRead {
     request: RangeRequest,
     revision: Revision,
+    /// The key space's revision when it began, for the header.
+    header_revision: Revision,
     walk: Option<Box<RangeWalk>>,
     /// Records that the chunk under way may have.
     chunk_max: i64,
@@ -50,7 +52,12 @@ impl StreamRead {
     }
 
     fn walk(&mut self) -> &mut RangeWalk {
-        let limit = self.left().map_or(self.chunk_max, |left| left.min(self.chunk_max));
+        // etcd sends all at once when the limit is negative.
+        let limit = match self.left() {
+            Some(left) => left.min(self.chunk_max),
+            None if self.request.limit < 0 => 0,
+            None => self.chunk_max,
+        };
         let (request, revision) = (&self.request, self.revision);
         self.walk.get_or_insert_with(|| {
             let mut query = range_query(request, revision);
@@ -228,7 +235,7 @@ impl Front {
             Step::More | Step::Pending => return Slice::More,
             Step::Done(found) => found,
         };
-        let (response, is_last) = read.advance(found, self.header(view, read.revision));
+        let (response, is_last) = read.advance(found, self.header(view, read.header_revision));
         let mut body = Body::with_capacity(0, capacity_of(&response));
         range_stream_chunk(&response, &mut body);
         read.adapt(body.message_len());
@@ -248,21 +255,22 @@ impl Front {
         message: &bytes::Bytes,
         view: &View,
     ) -> Result<(), Status> {
-        let request: RangeRequest = decode_request(message)?;
+        let request: RangeRequest = decode(message).map_err(Status::undecodable_message)?;
         validate::validate_range(&request)?;
         validate::validate_range_stream(&request)?;
         check_fresh(request.serializable, view)?;
         let proof = authorize(Rpc::RangeStream, Wanted::Range(&request))?;
         let revision = resolve_revision(request.revision, &view.kv)?;
-        let read = self.begin_stream(proof, request, revision);
+        let read = self.begin_stream(proof, request, revision, view);
         self.begin_read(connection, stream, Rpc::RangeStream, State::RangeStream(Box::new(read)), view);
         Ok(())
     }
 
-    fn begin_stream(&self, _: Authorized, request: RangeRequest, revision: Revision) -> StreamRead {
+    fn begin_stream(&self, _: Authorized, request: RangeRequest, revision: Revision, view: &View) -> StreamRead {
         StreamRead {
             request,
             revision,
+            header_revision: view.kv.revision(),
             walk: None,
             chunk_max: STREAM_CHUNK_FIRST,
             sent: 0,

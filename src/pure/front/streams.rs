@@ -7,7 +7,7 @@ use super::answer::record_piece;
 use super::calls::State;
 use super::connection::Connection;
 use crate::pure::api::authorize::{Authorized, Wanted, authorize};
-use crate::pure::api::codec::{self, Encode, decode, decode_request};
+use crate::pure::api::codec::{self, Encode, decode};
 use crate::pure::api::requests::{HealthCheckRequest, LeaseKeepAliveRequest, WatchCreateRequest, WatchRequest};
 use crate::pure::api::responses::{HealthCheckResponse, ServingStatus};
 use crate::pure::api::rpcs::Rpc;
@@ -48,7 +48,7 @@ impl Front {
         stream: StreamId,
         message: &Bytes,
     ) -> Result<(), Status> {
-        let request: HealthCheckRequest = decode_request(message)?;
+        let request: HealthCheckRequest = decode(message).map_err(Status::undecodable_message)?;
         let known = request.service.is_empty();
         let status = if known { ServingStatus::Serving } else { ServingStatus::ServiceUnknown };
         self.stream_message_out(connection, stream, Rpc::HealthWatch, &HealthCheckResponse { status });
@@ -151,8 +151,8 @@ impl Front {
             progress_notify: request.progress_notify,
             fragment: request.fragment,
         };
-        // The answer, whatever it is, waits in the stream's queue.
-        drop(self.hub.create(hub_stream, &create, permitted, &view.kv));
+        // The answer waits in the stream's queue, whatever came of it: the id is of no use here.
+        self.hub.create(hub_stream, &create, permitted, &view.kv);
     }
 
     /// A watch stream has messages.

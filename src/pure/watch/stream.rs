@@ -22,6 +22,8 @@ use crate::stdx::time::Monotonic;
 pub(super) struct Stream {
     /// Watchers by watch id (hashed and compared by the registry).
     pub ids: HashTable<u32>,
+    /// Ids of watches that a compaction cancelled. As in etcd they stay taken until the client cancels them.
+    pub lost: BTreeSet<i64>,
     /// Where the search for a free id goes on.
     pub next_id: i64,
     queue: VecDeque<Queued>,
@@ -69,6 +71,7 @@ impl Stream {
     pub fn new(tick_time: Monotonic, tick_period: Duration) -> Stream {
         Stream {
             ids: HashTable::new(),
+            lost: BTreeSet::new(),
             next_id: 0,
             queue: VecDeque::new(),
             is_ready: false,
