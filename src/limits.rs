@@ -126,8 +126,10 @@ pub mod watch {
     pub const WATCHES_PER_STREAM_MAX: usize = 1_000_000;
     /// Distinct revisions that one catch-up response holds at most (as etcd).
     pub const CATCH_UP_REVISIONS_MAX: usize = 1_000;
-    /// Bytes queued on a watch stream before its watchers turn behind.
-    pub const STREAM_QUEUE_BYTES_MAX: usize = 1 << 20;
+    /// Bytes queued on a watch stream before its watchers turn behind: enough for some revisions to a thousand
+    /// watchers of one key, for turning behind and catching up costs more than an event. Encoded events are shared
+    /// by their watchers, so that the memory is mostly far less.
+    pub const STREAM_QUEUE_BYTES_MAX: usize = 4 << 20;
     /// What a queued message counts for beside its events: its slot and its envelope.
     pub const MESSAGE_OVERHEAD_BYTES: usize = 64;
     /// Records from which an event refers to the stored message instead of copying it.
