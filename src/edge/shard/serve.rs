@@ -207,6 +207,8 @@ fn run(config: Config, mut log: Log, ring: Ring, listeners: Vec<Listener>) -> Re
         election_timeout: config.election,
         ttl_seconds_min: config.lease_ttl_seconds_min,
         hash_seed: seeds.next_u64(),
+        #[cfg(any(test, feature = "testing"))]
+        delete_order_seed: None,
     };
     let front_config = front_config(&config, identity, ids, &mut seeds);
     let mut core = assemble::assemble(ring, log, raft, node_config, front_config);
