@@ -34,7 +34,7 @@ use crate::pure::watch::{Hub, HubConfig};
 use crate::stdx::prng::Prng;
 use crate::stdx::slab::{Key, Slab};
 use crate::stdx::time::Monotonic;
-use crate::stdx::work::Work;
+use crate::stdx::work::{Step, Work};
 
 pub use calls::RpcCounts;
 pub use connection::resolve;
@@ -140,8 +140,10 @@ impl Front {
     pub fn turn(&mut self, view: &View, now: Monotonic) -> bool {
         self.fire_timers(view, now);
         let mut work = Work::new(limits::slice::WATCH_UNITS);
-        // A step of the hub says by itself what is left; `has_work` below looks at the same.
-        drop(self.hub.pump(&view.kv, &mut work));
+        match self.hub.pump(&view.kv, &mut work) {
+            // What is left is asked for below.
+            Step::More | Step::Pending | Step::Done(()) => {}
+        }
         if self.hub.next_timeout().is_some_and(|at| at <= now) {
             self.hub.handle_timeout(now, &mut work);
         }

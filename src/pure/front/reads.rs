@@ -32,6 +32,8 @@ const STREAM_CHUNK_FIRST: i64 = 10;
 pub(super) struct StreamRead {
     request: RangeRequest,
     revision: Revision,
+    /// The key space's revision when it began, for the header.
+    header_revision: Revision,
     walk: Option<Box<RangeWalk>>,
     /// Records that the chunk under way may have.
     chunk_max: i64,
@@ -228,7 +230,7 @@ impl Front {
             Step::More | Step::Pending => return Slice::More,
             Step::Done(found) => found,
         };
-        let (response, is_last) = read.advance(found, self.header(view, read.revision));
+        let (response, is_last) = read.advance(found, self.header(view, read.header_revision));
         let mut body = Body::with_capacity(0, capacity_of(&response));
         range_stream_chunk(&response, &mut body);
         read.adapt(body.message_len());
@@ -254,15 +256,16 @@ impl Front {
         check_fresh(request.serializable, view)?;
         let proof = authorize(Rpc::RangeStream, Wanted::Range(&request))?;
         let revision = resolve_revision(request.revision, &view.kv)?;
-        let read = self.begin_stream(proof, request, revision);
+        let read = self.begin_stream(proof, request, revision, view);
         self.begin_read(connection, stream, Rpc::RangeStream, State::RangeStream(Box::new(read)), view);
         Ok(())
     }
 
-    fn begin_stream(&self, _: Authorized, request: RangeRequest, revision: Revision) -> StreamRead {
+    fn begin_stream(&self, _: Authorized, request: RangeRequest, revision: Revision, view: &View) -> StreamRead {
         StreamRead {
             request,
             revision,
+            header_revision: view.kv.revision(),
             walk: None,
             chunk_max: STREAM_CHUNK_FIRST,
             sent: 0,

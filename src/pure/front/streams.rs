@@ -151,8 +151,8 @@ impl Front {
             progress_notify: request.progress_notify,
             fragment: request.fragment,
         };
-        // The answer, whatever it is, waits in the stream's queue.
-        drop(self.hub.create(hub_stream, &create, permitted, &view.kv));
+        // The answer waits in the stream's queue, whatever came of it: the id is of no use here.
+        self.hub.create(hub_stream, &create, permitted, &view.kv);
     }
 
     /// A watch stream has messages.

@@ -14,7 +14,7 @@ use crate::pure::api::requests::{
     TxnRequest,
 };
 use crate::pure::api::responses::{
-    AlarmResponse, DowngradeInfo, HealthCheckResponse, MemberListResponse, ServingStatus, StatusResponse, Values,
+    AlarmResponse, DowngradeInfo, HashKvResponse, HealthCheckResponse, MemberListResponse, ServingStatus, StatusResponse, Values,
 };
 use crate::pure::api::rpcs::{Rpc, not_yet};
 use crate::pure::api::status::{self, Status};
@@ -61,7 +61,7 @@ impl Front {
             Rpc::MemberList => self.member_list(connection, stream, message, view),
             Rpc::Status => self.status(connection, stream, message, view),
             Rpc::Alarm => self.alarm(connection, stream, message, view),
-            Rpc::HashKV => hash_kv(message, view),
+            Rpc::HashKV => self.hash_kv(connection, stream, message, view),
             Rpc::Hash => hash(message, view),
             Rpc::Defragment => defragment(message),
             Rpc::HealthCheck => self.health_check(connection, stream, message),
@@ -215,6 +215,30 @@ impl Front {
         Ok(Done::Answered)
     }
 
+    fn hash_kv(
+        &mut self,
+        connection: &mut Connection,
+        stream: StreamId,
+        message: &Bytes,
+        view: &View,
+    ) -> Result<Done, Status> {
+        let request: HashKvRequest = decode_request(message)?;
+        let Authorized { .. } = authorize(Rpc::HashKV, Wanted::Nothing)?;
+        if request.revision >= 0 {
+            let revision = resolve_revision(request.revision, &view.kv)?;
+            return Ok(Done::Read(begin_hash(revision, view)));
+        }
+        // etcd takes a negative revision as it is, and finds nothing to hash below it but the bucket's name.
+        let response = HashKvResponse {
+            header: self.header(view, view.kv.revision()),
+            hash: crc32c::crc32c(b"key"),
+            compact_revision: view.kv.compact_revision(),
+            hash_revision: request.revision,
+        };
+        self.answer(connection, stream, Rpc::HashKV, &response);
+        Ok(Done::Answered)
+    }
+
     fn health_check(
         &mut self,
         connection: &mut Connection,
@@ -306,13 +330,6 @@ fn defragment(message: &Bytes) -> Result<Done, Status> {
     let EmptyRequest = decode_request(message)?;
     let Authorized { .. } = authorize(Rpc::Defragment, Wanted::Nothing)?;
     Ok(Done::Ask(Ask::Defragment, State::Asked))
-}
-
-fn hash_kv(message: &Bytes, view: &View) -> Result<Done, Status> {
-    let request: HashKvRequest = decode_request(message)?;
-    let Authorized { .. } = authorize(Rpc::HashKV, Wanted::Nothing)?;
-    let revision = resolve_revision(request.revision, &view.kv)?;
-    Ok(Done::Read(begin_hash(revision, view)))
 }
 
 fn hash(message: &Bytes, view: &View) -> Result<Done, Status> {

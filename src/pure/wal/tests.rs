@@ -591,6 +591,7 @@ fn nothing_is_acknowledged_after_an_error() {
         let mut acknowledged = 0;
         while !world.writer().is_poisoned() {
             acknowledged += 1;
+            assert!(acknowledged <= nth, "seed {seed}: the error was not noticed");
             world.ticket += 1;
             let next = world.durable.as_ref().map_or(0, |k| k.entries.len()) as u64 + 1;
             let (ticket, new) = (Ticket(world.ticket), entry(1, next, b"x"));

@@ -1,6 +1,6 @@
 //! The hub against a dumb twin that knows the whole history, and what single promises look like.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use prost::Message;
@@ -87,6 +87,8 @@ struct Log {
     /// Index is the revision; each event has its `prev_kv`.
     history: Vec<Vec<Event>>,
     live: BTreeMap<Vec<u8>, KeyValue>,
+    /// Every compact revision there was.
+    compactions: BTreeSet<i64>,
 }
 
 enum Change<'a> {
@@ -96,7 +98,12 @@ enum Change<'a> {
 
 impl Log {
     fn new() -> Log {
-        Log { store: Store::new(9), history: vec![Vec::new(), Vec::new()], live: BTreeMap::new() }
+        Log {
+            store: Store::new(9),
+            history: vec![Vec::new(), Vec::new()],
+            live: BTreeMap::new(),
+            compactions: BTreeSet::new(),
+        }
     }
 
     fn revision(&self) -> i64 {
@@ -383,7 +390,7 @@ impl Client {
                 let is_modified = event.kind == 1 || event.kv.as_ref().is_some_and(|kv| kv.version > 1);
                 let may_lack = !watch.request.prev_kv
                     || !is_modified
-                    || (at - 1 < compact && (revision > at || compact == at));
+                    || (at - 1 < compact && (revision > at || log.compactions.contains(&at)));
                 let prev_kv = match event.prev_kv {
                     None if may_lack => None,
                     _ if !watch.request.prev_kv => None,
@@ -524,6 +531,7 @@ impl World {
             least + self.prng.below((most - least + 1) as u64) as i64
         };
         self.log.store.compact(revision);
+        self.log.compactions.insert(revision);
         // The cleaner starts when every shard has seen the view that carries the compact revision.
         self.view = self.log.store.view();
         let floor = self.hub.floor().unwrap_or(i64::MAX).min(revision);
