@@ -229,6 +229,10 @@ pub trait Io {
     /// waiting; their completions come in the order of the calls.
     fn log_write(&mut self, token: u64, segment: u64, offset: u64, buffer: AlignedBuffer);
 
+    /// Canary M1: the next [`Io::log_write`] completes without having been synced.
+    #[cfg(any(test, feature = "testing"))]
+    fn log_skip_sync(&mut self) {}
+
     /// Creates a segment of so many zero bytes behind the loop's back.
     fn log_prepare_segment(&mut self, number: u64, bytes: u64);
 

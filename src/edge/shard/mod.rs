@@ -6,6 +6,7 @@
 //! process before anything else is reaped.
 //! Not here: what bytes mean, what a term is.
 
+pub mod assemble;
 mod http;
 mod sequencer;
 mod serve;

@@ -97,6 +97,10 @@ impl Sequencer {
         let buffer = lend.buffer.expect("a batch was formed in the lent buffer");
         self.write_began = now;
         self.log_bytes_written += write.bytes as u64;
+        #[cfg(any(test, feature = "testing"))]
+        if write.skip_sync {
+            io.log_skip_sync();
+        }
         io.log_write(write.token, write.segment, write.offset, buffer);
     }
 

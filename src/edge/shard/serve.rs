@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::http::Http;
-use super::{FloorSlot, Loop, Sequencer, Shard, Stopped};
+use super::Stopped;
+use super::assemble::{self, Found, Log, LogStore, RecoverError};
 use crate::edge::clock::Clock;
 use crate::edge::disk::{DataDirectory, DiskError, DiskOptions, LogFiles, Syncs};
 use crate::edge::io::Io as _;
-use crate::edge::mesh::{mailbox, published};
 use crate::edge::net::{self, ListenAddress, ListenError, Listener};
 use crate::edge::ops::config::{Config, ListenTarget};
 use crate::edge::ops::signals::Signals;
@@ -17,15 +16,12 @@ use crate::edge::ops::{self, ETCD_CLUSTER_VERSION, ETCD_VERSION, logging};
 use crate::edge::ring::{Ring, RingOptions};
 use crate::limits;
 use crate::pure::api::log_payload::RequestIds;
-use crate::pure::cluster::{self, Member, context};
-use crate::pure::front::{self, Front};
-use crate::pure::node::{self, Node};
-use crate::pure::raft::{self, ConfState, MemberId, Raft};
+use crate::pure::cluster::{self, Member};
+use crate::pure::front;
+use crate::pure::node;
+use crate::pure::raft::{self, MemberId, Raft};
 use crate::pure::session;
-use crate::pure::types::LogIndex;
-use crate::pure::wal::{
-    self, FreshSegment, Identity, Outcome, Recovery, RecoveryStart, Refused, Resume, SegmentBlock, Writer,
-};
+use crate::pure::wal::{self, Identity, Refused};
 use crate::pure::watch::HubConfig;
 use crate::stdx::prng::Prng;
 
@@ -104,66 +100,44 @@ fn data_error(error: DiskError) -> StartError {
     }
 }
 
-/// What the log's files gave.
-struct Log {
-    identity: Identity,
-    writer: Writer,
-    /// Entries to replay; `None` for a new member.
-    start: Option<raft::Start>,
+impl LogStore for LogFiles {
+    type Error = DiskError;
+
+    fn segments(&self) -> Result<Vec<(u64, u64)>, DiskError> {
+        LogFiles::segments(self)
+    }
+
+    fn read_head(&self, number: u64, bytes: usize) -> Result<Vec<u8>, DiskError> {
+        LogFiles::read_head(self, number, bytes)
+    }
+
+    fn read_segment(&self, number: u64) -> Result<Vec<u8>, DiskError> {
+        LogFiles::read_segment(self, number)
+    }
+
+    fn create_segment(&self, number: u64, bytes: u64) -> Result<(), DiskError> {
+        LogFiles::create_segment(self, number, bytes)
+    }
+
+    fn write_synced(&self, number: u64, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        LogFiles::write_synced(self, number, offset, bytes)
+    }
 }
 
 fn recover(config: &Config, files: &LogFiles) -> Result<Log, StartError> {
     let wal_config = wal::Config::standard();
-    let segments = files.segments().map_err(data_error)?;
-    let mut blocks = Vec::with_capacity(segments.len());
-    for (number, _) in &segments {
-        let bytes = files.read_head(*number, wal::SEGMENT_HEADER_BYTES).map_err(data_error)?;
-        blocks.push(SegmentBlock { number: *number, bytes });
-    }
-    let refuse = |refused| refused_error(&refused, files);
-    let mut recovery = Recovery::new(wal_config, RecoveryStart::WHOLE, blocks).map_err(refuse)?;
-    while let Some(number) = recovery.poll_segment() {
-        let image = files.read_segment(number).map_err(data_error)?;
-        if segments.len() > 4 {
-            tracing::info!(segment = number, of = segments.len(), "reading the log");
-        }
-        recovery.handle_segment(number, image.into()).map_err(refuse)?;
-    }
-    match recovery.finish().map_err(refuse)? {
-        Outcome::NoLog(none) => {
+    let found = assemble::recover(wal_config, files).map_err(|error| match error {
+        RecoverError::Store(error) => data_error(error),
+        RecoverError::Refused(refused) => refused_error(&refused, files),
+    })?;
+    match found {
+        Found::Log(log) => Ok(*log),
+        Found::Nothing(none) => {
             let bootstrap = config.bootstrap.clone().map_err(StartError::Bootstrap)?;
             let identity = Identity { cluster_id: bootstrap.cluster_id, member_id: bootstrap.member_id };
-            let (fresh, resume) = none.create(&wal_config, Clock.entropy_u64(), identity);
-            let writer = write_fresh(wal_config, files, &fresh, resume)?;
-            Ok(Log { identity, writer, start: None })
-        }
-        Outcome::Log(recovered) => {
-            let writer = write_fresh(wal_config, files, &recovered.fresh, recovered.resume)?;
-            // A crash between the log's creation and its first batch leaves an empty log.
-            let is_new = recovered.entries.is_empty();
-            let start = raft::Start {
-                conf_state: ConfState::sole(MemberId(recovered.identity.member_id)),
-                hard_state: recovered.hard_state,
-                before: Default::default(),
-                entries: recovered.entries,
-                applied: LogIndex(0),
-            };
-            Ok(Log { identity: recovered.identity, writer, start: (!is_new).then_some(start) })
+            assemble::create(wal_config, files, &none, Clock.entropy_u64(), identity).map_err(data_error)
         }
     }
-}
-
-/// Carries out the writes that recovery wants before anything else.
-fn write_fresh(
-    config: wal::Config,
-    files: &LogFiles,
-    fresh: &FreshSegment,
-    resume: Resume,
-) -> Result<Writer, StartError> {
-    files.create_segment(fresh.number, fresh.segment_bytes).map_err(data_error)?;
-    files.write_synced(fresh.number, wal::SEGMENT_HEADER_BYTES as u64, &fresh.batches).map_err(data_error)?;
-    files.write_synced(fresh.number, 0, &fresh.header).map_err(data_error)?;
-    Ok(Writer::resume(config, resume))
 }
 
 fn refused_error(refused: &Refused, files: &LogFiles) -> StartError {
@@ -202,8 +176,8 @@ fn start_raft(config: &Config, log: &mut Log) -> Result<Raft, StartError> {
         uncommitted_bytes_max: limits::request::PROPOSAL_BYTES_OUTSTANDING_MAX,
         seed: Clock.entropy_u64(),
     };
-    if let Some(start) = log.start.take() {
-        return Raft::restart(raft_config, start).map_err(|refused| StartError::Other {
+    if !log.is_new() {
+        return log.resume_raft(raft_config).map_err(|refused| StartError::Other {
             what: format!("the log can't be continued: {refused:?}"),
             advice: "it has members that this version does not know; start the version that wrote it".to_owned(),
         });
@@ -217,7 +191,7 @@ fn start_raft(config: &Config, log: &mut Log) -> Result<Raft, StartError> {
         is_learner: false,
     };
     debug_assert_eq!(cluster::cluster_id(&[member.id]), bootstrap.cluster_id);
-    Ok(Raft::bootstrap(raft_config, context::encode(&member).into()))
+    Ok(assemble::bootstrap_raft(raft_config, &member))
 }
 
 fn run(config: Config, mut log: Log, ring: Ring, listeners: Vec<Listener>) -> Result<Stop, StartError> {
@@ -233,21 +207,11 @@ fn run(config: Config, mut log: Log, ring: Ring, listeners: Vec<Listener>) -> Re
         election_timeout: config.election,
         ttl_seconds_min: config.lease_ttl_seconds_min,
         hash_seed: seeds.next_u64(),
+        #[cfg(any(test, feature = "testing"))]
+        delete_order_seed: None,
     };
-    let mut node = Node::new(node_config, raft, log.writer, ids.clone());
-    let (publisher, mut readers) = published(node.view(), 1);
-    let (wish_sender, wish_receiver) = mailbox(limits::request::PROPOSALS_OUTSTANDING_MAX * 2);
-    let (reply_sender, reply_receiver) = mailbox(limits::request::PROPOSALS_OUTSTANDING_MAX * 2);
-    let front = Front::new(front_config(&config, identity, ids, &mut seeds));
-    let shard = Shard {
-        front,
-        views: readers.pop().expect("one reader was made"),
-        wishes: wish_sender,
-        replies: reply_receiver,
-        floor: FloorSlot::new(),
-    };
-    let sequencer = Sequencer::new(node, publisher, vec![wish_receiver], vec![reply_sender]);
-    let mut core = Loop::new(ring, shard, sequencer, Http::new(identity.member_id));
+    let front_config = front_config(&config, identity, ids, &mut seeds);
+    let mut core = assemble::assemble(ring, log, raft, node_config, front_config);
     // Clients are let in when the member has replayed its log and published itself, as with etcd.
     let mut busy = true;
     while !core.sequencer().node.is_ready() {

@@ -38,6 +38,9 @@ pub struct Applier {
     cluster_version: Option<Arc<str>>,
     ttl_seconds_min: i64,
     running: Option<Running>,
+    /// Canary M19.
+    #[cfg(any(test, feature = "testing"))]
+    delete_order_seed: Option<u64>,
 }
 
 /// An entry that needs more than one slice.
@@ -58,7 +61,29 @@ impl Applier {
             cluster_version: None,
             ttl_seconds_min,
             running: None,
+            #[cfg(any(test, feature = "testing"))]
+            delete_order_seed: None,
         }
+    }
+
+    /// Canary M19: deletes walk their keys in the order of a hash with this seed.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn with_delete_order(mut self, seed: Option<u64>) -> Applier {
+        self.delete_order_seed = seed;
+        self
+    }
+
+    /// Records in the order in which a delete takes them: as found, outside of canaries.
+    fn delete_order(&self, records: Vec<RecordRef>) -> Vec<RecordRef> {
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(seed) = self.delete_order_seed {
+            let hasher = foldhash::fast::FixedState::with_seed(seed);
+            let mut records = records;
+            records.sort_by_cached_key(|record| std::hash::BuildHasher::hash_one(&hasher, record.key()));
+            return records;
+        }
+        records
     }
 
     /// True while an entry is half applied: nothing may be published then.
@@ -365,7 +390,10 @@ impl DeleteRun {
                 DeletePhase::Find(walk) => match walk.step(&applier.store.view(), work) {
                     Step::More => return Step::More,
                     Step::Pending => return Step::Pending,
-                    Step::Done(found) => self.phase = DeletePhase::Delete { records: found.records, done: 0 },
+                    Step::Done(found) => {
+                        let records = applier.delete_order(found.records);
+                        self.phase = DeletePhase::Delete { records, done: 0 };
+                    }
                 },
                 DeletePhase::Delete { records, done } => {
                     while *done < records.len() {

@@ -30,13 +30,19 @@ pub struct Config {
     pub ttl_seconds_min: i64,
     /// Keys private hash maps; shows nowhere.
     pub hash_seed: u64,
+    /// Canary M19: a delete walks its keys in the order of a hash with this seed.
+    #[cfg(any(test, feature = "testing"))]
+    pub delete_order_seed: Option<u64>,
 }
 
 impl Node {
     /// Puts a member together. `raft` was made from what `log` recovered (or is new), and campaigns by itself.
     pub fn new(config: Config, raft: Raft, log: Writer, ids: RequestIds) -> Node {
+        let applier = Applier::new(config.hash_seed, config.ttl_seconds_min);
+        #[cfg(any(test, feature = "testing"))]
+        let applier = applier.with_delete_order(config.delete_order_seed);
         Node {
-            applier: Applier::new(config.hash_seed, config.ttl_seconds_min),
+            applier,
             config,
             raft,
             log,
