@@ -264,6 +264,8 @@ impl Node {
         self.feed_raft(now);
         let mut work = Work::new(limits::slice::APPLY_UNITS);
         self.apply_some(&mut work, now);
+        // What was applied may let Raft go on: a restarted sole member campaigns once its members are known.
+        self.feed_raft(now);
         self.flush();
         let may_propose = !self.proposed.is_empty() && !self.log_is_full;
         !self.committed.is_empty() || self.applying.is_some() || may_propose
