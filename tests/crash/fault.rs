@@ -67,6 +67,7 @@ fn core(data: PathBuf) -> Loop<Ring> {
         election_timeout: Duration::from_secs(1),
         ttl_seconds_min: 2,
         hash_seed: 1,
+        delete_order_seed: None,
     };
     let mut node = Node::new(node_config, raft, Writer::resume(config, resume), ids.clone());
     let (publisher, mut readers) = published(node.view(), 1);

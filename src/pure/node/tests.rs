@@ -58,6 +58,7 @@ fn desk_with(config: wal::Config) -> Desk {
         election_timeout: Duration::from_secs(1),
         ttl_seconds_min: 2,
         hash_seed: 1,
+        delete_order_seed: None,
     };
     let ids = RequestIds::new(MEMBER, 1);
     let node = Node::new(node_config, raft, Writer::resume(config, resume), ids.clone());
