@@ -5,6 +5,8 @@
 //! Some tests need root and a loop device to make a file system of their own; without these they print why
 //! they did nothing.
 
+#![allow(clippy::disallowed_methods, reason = "a test outside of the server has a clock of its own")]
+
 mod crash {
     pub mod client;
     pub mod load;

@@ -77,7 +77,7 @@ impl Waiting {
     }
 }
 
-/// An answer. Header lines that any answer has are added by [`Response::encode`].
+/// An answer. Header lines that any answer has are [`COMMON_HEADERS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// As in 200.

@@ -151,7 +151,7 @@ impl<I: Io> Loop<I> {
         }
         self.completions = completions;
         self.pass_wishes();
-        let sequencer_busy = self.sequencer.turn(&mut self.io, now, &[self.shard.floor.clone()]);
+        let sequencer_busy = self.sequencer.turn(&mut self.io, now, std::slice::from_ref(&self.shard.floor));
         let shard_busy = self.drain_shard(now);
         self.http.answer(&mut self.shard, &self.sequencer, now);
         self.pass_wishes();
@@ -242,8 +242,9 @@ impl<I: Io> Loop<I> {
 
     fn is_drained(&mut self, now: Monotonic) -> bool {
         let Some(since) = self.stopping_since else { return false };
-        let late = now.since(since) >= DRAIN;
-        if !(self.shard.front.is_empty() || late) || (self.sequencer.node.has_work_in_flight() && !late) {
+        let is_late = now.since(since) >= DRAIN;
+        let is_done = self.shard.front.is_empty() && !self.sequencer.node.has_work_in_flight();
+        if !is_done && !is_late {
             return false;
         }
         self.sequencer.node.stop();
