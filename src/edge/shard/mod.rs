@@ -170,27 +170,23 @@ impl<I: Io> Loop<I> {
     }
 
     fn feed(&mut self, completion: Completion, now: Monotonic) -> Result<(), Stopped> {
-        let front = &mut self.shard.front;
         match completion {
             Completion::Accepted { conn, listener } => {
-                if !front.handle_accepted(conn.0, listener, now) {
+                if !self.shard.front.handle_accepted(conn.0, listener, now) {
                     self.io.close(conn);
                 }
             }
             Completion::Received { conn, bytes } => {
-                let views = self.shard.views.enter();
-                front.handle_bytes(conn.0, &bytes, views.load(), now);
+                self.with_front(|front, view| front.handle_bytes(conn.0, &bytes, view, now));
             }
             Completion::Closed { conn, cause } => {
                 let at_once = !matches!(cause, CloseCause::EndOfStream);
-                let views = self.shard.views.enter();
-                if front.handle_closed(conn.0, at_once, views.load(), now) {
+                if self.with_front(|front, view| front.handle_closed(conn.0, at_once, view, now)) {
                     self.io.close(conn);
                 }
             }
             Completion::Sent { conn } => {
-                let views = self.shard.views.enter();
-                front.handle_sent(conn.0, views.load(), now);
+                self.with_front(|front, view| front.handle_sent(conn.0, view, now));
             }
             Completion::LogWritten { token, buffer } => self.sequencer.log_written(token, &buffer, now),
             Completion::LogFailed { token, error } => self.sequencer.log_failed(token, error)?,
@@ -200,11 +196,20 @@ impl<I: Io> Loop<I> {
                 if self.stopping_since.is_none() && (self.stop)() {
                     self.stopping_since = Some(now);
                     self.io.stop_accepting();
-                    front.drain(now);
+                    self.shard.front.drain(now);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Lets the shard's clients see the newest view. A read that goes on beyond this announces what it needs
+    /// before the epoch is left, because from then on the cleaner may run (H5).
+    fn with_front<T>(&mut self, handle: impl FnOnce(&mut Front, &View) -> T) -> T {
+        let views = self.shard.views.enter();
+        let result = handle(&mut self.shard.front, views.load());
+        self.shard.floor.announce(self.shard.front.floor());
+        result
     }
 
     fn pass_wishes(&mut self) {

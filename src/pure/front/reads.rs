@@ -12,7 +12,7 @@ use crate::pure::api::responses::{
     Body, HashKvResponse, HashResponse, RangeResponse, ResponseHeader, TxnResponse, Values, range_stream_chunk,
 };
 use crate::pure::api::rpcs::Rpc;
-use crate::pure::api::status::Status;
+use crate::pure::api::status::{self, Status};
 use crate::pure::api::validate;
 use crate::pure::apply::{ReadState, range_query};
 use crate::pure::mvcc::{RangeResult, RangeWalk};
@@ -42,8 +42,9 @@ pub(super) struct StreamRead {
 }
 
 impl StreamRead {
-    pub(super) fn revision(&self) -> Revision {
-        self.revision
+    /// What the chunk under way needs.
+    pub(super) fn floor(&self) -> Option<Revision> {
+        self.walk.as_ref().map(|walk| walk.revision())
     }
 
     /// Records that the client still wants at most; `None` without a limit.
@@ -229,6 +230,11 @@ impl Front {
         if connection.session.stream_room(stream) == 0 {
             connection.session.want_room(stream);
             return Slice::NoRoom;
+        }
+        // Between chunks the stream holds no floor: as in etcd a compaction may end it.
+        if read.walk.is_none() && read.revision < view.kv.compact_revision() {
+            self.end(connection, stream, rpc, &status::COMPACTED);
+            return Slice::Done;
         }
         let mut work = Work::new(limits::slice::RANGE_UNITS);
         let found = match read.walk().step(&view.kv, &mut work) {
