@@ -1,0 +1,311 @@
+//! C1: one order of all calls explains every answer. Writes that were acknowledged carry their revision, so the order
+//! of the log is known; what remains is to replay it, to find who made the revisions that nobody was told of, and to
+//! compare with real time. C2: reads that are not linearizable, or name their revision.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::pure::api::requests::{RangeRequest, RequestOp, TxnRequest};
+use crate::pure::types::{LeaseId, Revision};
+use crate::testing::history::{
+    Answer, Call, History, Outcome, Published, Refusal, Request, Time, Truth, Violation,
+};
+use crate::testing::model::Model;
+
+/// Who made a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// A call.
+    Call(usize),
+    /// The end of a lease.
+    Expiry(LeaseId),
+    /// Nobody.
+    Unexplained,
+}
+
+/// The log, replayed.
+pub struct Replay {
+    /// Every revision.
+    pub model: Model,
+    /// Who made each, from revision 2 on.
+    pub writers: Vec<Writer>,
+}
+
+fn is_read(request: &Request) -> Option<&RangeRequest> {
+    match request {
+        Request::Range(range) => Some(range),
+        _ => None,
+    }
+}
+
+/// A read that C2 judges by content.
+fn is_c2(request: &Request) -> bool {
+    is_read(request).is_some_and(|range| range.serializable || range.revision > 0)
+}
+
+/// Replays the log and judges all linearizable calls.
+pub fn replay(history: &History, truth: &Truth) -> (Replay, Vec<Violation>) {
+    let mut violations = Vec::new();
+    let mut told: BTreeMap<Revision, Vec<usize>> = BTreeMap::new();
+    for (number, call) in history.calls.iter().enumerate() {
+        if let Some(revision) = call.revision().filter(|_| !is_c2(&call.request)) {
+            told.entry(revision).or_default().push(number);
+        }
+    }
+    let mut replay = Replay { model: Model::default(), writers: Vec::new() };
+    let mut taken = BTreeSet::new();
+    judge_others(history, &told, &replay.model, None, &mut violations);
+    for published in &truth.revisions {
+        let revision = replay.model.revision() + 1;
+        let writer = find_writer(history, truth, &replay.model, &told, published, &mut taken);
+        if writer == Writer::Unexplained {
+            let text = format!("nobody can have made revision {revision}: {:?}", keys_of(published));
+            violations.push(Violation::new("C8", text));
+        }
+        replay.model.commit(&published.changes);
+        replay.writers.push(writer);
+        judge_others(history, &told, &replay.model, Some(writer), &mut violations);
+    }
+    for (revision, calls) in told.range(truth.revision() + 1..) {
+        let text = format!("{} answers tell of revision {revision}, which never was", calls.len());
+        violations.push(Violation::new("C1", text));
+    }
+    violations.extend(real_time(history, &replay));
+    violations.extend(refusals(history, truth));
+    (replay, violations)
+}
+
+fn keys_of(published: &Published) -> Vec<String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(24)]).into_owned();
+    published.changes.iter().map(|c| format!("{}={}", text(&c.kv.key), text(&c.kv.value))).collect()
+}
+
+/// True if an answer is what the model says.
+fn agrees(call: &Call, right: &Answer) -> bool {
+    let Outcome::Answered { answer, .. } = &call.outcome else { return false };
+    match (answer, right) {
+        // Short leases are raised to the minimum.
+        (Answer::Grant { id, ttl }, Answer::Grant { id: wanted, ttl: least }) => id == wanted && ttl >= least,
+        (answer, right) => answer == right,
+    }
+}
+
+fn find_writer(
+    history: &History,
+    truth: &Truth,
+    model: &Model,
+    told: &BTreeMap<Revision, Vec<usize>>,
+    published: &Published,
+    taken: &mut BTreeSet<usize>,
+) -> Writer {
+    let revision = model.revision() + 1;
+    let makes = |number: &usize| {
+        let call = &history.calls[*number];
+        call.request.is_mutation() && model.evaluate(&call.request, revision - 1).1 == published.changes
+    };
+    let told = told.get(&revision).map_or(&[][..], Vec::as_slice);
+    if let Some(number) = told.iter().copied().find(makes) {
+        return Writer::Call(number);
+    }
+    if let Some(lease) = ended_lease(history, truth, model, published) {
+        return Writer::Expiry(lease);
+    }
+    let unknown = (0..history.calls.len()).filter(|number| {
+        let call = &history.calls[*number];
+        call.outcome == Outcome::Unknown && call.invoked <= published.at && !taken.contains(number)
+    });
+    match unknown.into_iter().find(makes) {
+        Some(number) => {
+            taken.insert(number);
+            Writer::Call(number)
+        }
+        None => Writer::Unexplained,
+    }
+}
+
+/// The lease whose end explains a revision, if nobody asked for that.
+fn ended_lease(history: &History, truth: &Truth, model: &Model, published: &Published) -> Option<LeaseId> {
+    let revision = model.revision();
+    let first = published.changes.first().filter(|change| change.is_delete)?;
+    let lease = model.get(&first.kv.key, revision)?.lease;
+    let gone = truth.leases.iter().any(|life| life.id == lease && life.gone == Some(published.at));
+    let asked = history.calls.iter().any(|call| {
+        let revokes = matches!(&call.request, Request::Revoke(revoke) if revoke.id == lease);
+        revokes && call.outcome == Outcome::Unknown && call.invoked <= published.at
+    });
+    let keys: Vec<_> = published.changes.iter().filter(|c| c.is_delete).map(|c| c.kv.key.clone()).collect();
+    let all = keys.len() == published.changes.len() && keys == model.attached(lease, revision);
+    (lease != 0 && gone && !asked && all).then_some(lease)
+}
+
+/// Calls that were told the model's revision and did not make it: they must have changed nothing.
+fn judge_others(
+    history: &History,
+    told: &BTreeMap<Revision, Vec<usize>>,
+    model: &Model,
+    writer: Option<Writer>,
+    violations: &mut Vec<Violation>,
+) {
+    let revision = model.revision();
+    for number in told.get(&revision).into_iter().flatten() {
+        let call = &history.calls[*number];
+        let writes = writer == Some(Writer::Call(*number));
+        let (right, changes) = model.evaluate(&call.request, if writes { revision - 1 } else { revision });
+        if !writes && !changes.is_empty() {
+            let text = format!("told of revision {revision}, which it did not make: {:?}", call.request);
+            violations.push(Violation::new("C1", text));
+        } else if !agrees(call, &right) {
+            let text = format!("at revision {revision} {:?} was answered {:?}, not {right:?}", call.request, call.outcome);
+            violations.push(Violation::new("C1", text));
+        }
+    }
+}
+
+/// Nothing that ended before something began may come after it.
+fn real_time(history: &History, replay: &Replay) -> Vec<Violation> {
+    // Position, invocation, return, call.
+    let mut order: Vec<((Revision, bool), Time, Time, usize)> = Vec::new();
+    let mut writers = BTreeMap::new();
+    for (at, writer) in replay.writers.iter().enumerate() {
+        if let Writer::Call(number) = writer {
+            writers.insert(*number, Revision::try_from(at).expect("few revisions") + 2);
+        }
+    }
+    for (number, call) in history.calls.iter().enumerate() {
+        let serializable = is_read(&call.request).is_some_and(|range| range.serializable);
+        let (position, returned) = match (writers.get(&number), call.revision()) {
+            (Some(revision), Some(_)) => ((*revision, false), call.returned),
+            (Some(revision), None) => ((*revision, false), Time::MAX),
+            (None, Some(revision)) if !serializable => ((revision, true), call.returned),
+            (None, _) => continue,
+        };
+        order.push((position, call.invoked, returned, number));
+    }
+    order.sort_unstable();
+    let mut violations = Vec::new();
+    let mut latest = (0, None);
+    for group in order.chunk_by(|a, b| a.0 == b.0) {
+        for (position, _, returned, number) in group {
+            if *returned < latest.0 {
+                let before = latest.1.map(|number: usize| &history.calls[number].request);
+                let text = format!(
+                    "{:?} ended before {before:?} began, but comes later in the order, at revision {}",
+                    history.calls[*number].request, position.0
+                );
+                violations.push(Violation::new("C1", text));
+            }
+        }
+        for (_, invoked, _, number) in group {
+            if *invoked > latest.0 {
+                latest = (*invoked, Some(*number));
+            }
+        }
+    }
+    violations
+}
+
+/// Leases that a request's puts name.
+fn named_leases(request: &Request) -> Vec<LeaseId> {
+    let of_txn = |txn: &TxnRequest| {
+        let puts = txn.success.iter().chain(&txn.failure).filter_map(|op| match op {
+            RequestOp::Put(put) => Some(put.lease),
+            _ => None,
+        });
+        puts.collect()
+    };
+    match request {
+        Request::Put(put) => vec![put.lease],
+        Request::Txn(txn) => of_txn(txn),
+        Request::Revoke(revoke) => vec![revoke.id],
+        _ => Vec::new(),
+    }
+}
+
+/// Every definite error needs its reason.
+fn refusals(history: &History, truth: &Truth) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for call in &history.calls {
+        let Outcome::Refused(refusal) = &call.outcome else { continue };
+        let asked = match &call.request {
+            Request::Range(range) => range.revision,
+            // A compaction at the compact revision itself is refused too.
+            Request::Compact(compact) => compact.revision - 1,
+            _ => 0,
+        };
+        let legal = match refusal {
+            Refusal::Compacted => history.calls.iter().any(|other| {
+                let Request::Compact(compact) = &other.request else { return false };
+                compact.revision > asked && other.invoked < call.returned && !std::ptr::eq(other, call)
+            }),
+            Refusal::FutureRevision => {
+                let known = history.calls.iter().filter(|other| other.returned < call.invoked);
+                let floor = known.filter_map(Call::revision).max().unwrap_or(1);
+                let asked = if matches!(call.request, Request::Compact(_)) { asked + 1 } else { asked };
+                asked > floor
+            }
+            Refusal::LeaseNotFound => named_leases(&call.request).into_iter().any(|lease| {
+                let sure = |life: &&crate::testing::history::LeaseLife| {
+                    life.id == lease && life.from < call.invoked && life.gone.is_none_or(|gone| gone > call.returned)
+                };
+                lease != 0 && !truth.leases.iter().any(|life| sure(&life))
+            }),
+            Refusal::LeaseExists => {
+                let Request::Grant(grant) = &call.request else { return violations };
+                truth.leases.iter().any(|life| {
+                    life.id == grant.id
+                        && life.from <= call.returned
+                        && life.gone.is_none_or(|gone| gone >= call.invoked)
+                })
+            }
+            Refusal::NoSpace => call.request.is_mutation(),
+            Refusal::Other => false,
+        };
+        if !legal {
+            violations.push(Violation::new("C1", format!("{:?} was refused as {refusal:?} for no reason", call.request)));
+        }
+    }
+    violations
+}
+
+/// C2.
+pub fn serializable(history: &History, truth: &Truth, model: &Model) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for call in &history.calls {
+        let (Some(range), Some(revision)) = (is_read(&call.request), call.revision()) else { continue };
+        if !is_c2(&call.request) {
+            continue;
+        }
+        if revision > truth.revision() || range.revision > revision {
+            violations.push(Violation::new("C2", format!("{range:?} was answered at revision {revision}")));
+            continue;
+        }
+        let (right, _) = model.evaluate(&call.request, revision);
+        if !agrees(call, &right) {
+            let text = format!("at revision {revision} {range:?} was answered {:?}, not {right:?}", call.outcome);
+            violations.push(Violation::new("C2", text));
+        }
+    }
+    // A member never shows less than it showed before in the same life.
+    let mut lives: BTreeMap<usize, Vec<&Call>> = BTreeMap::new();
+    for call in history.calls.iter().filter(|call| call.revision().is_some()) {
+        lives.entry(call.life).or_default().push(call);
+    }
+    for calls in lives.values() {
+        let mut ends: Vec<(Time, Revision)> =
+            calls.iter().map(|call| (call.returned, call.revision().expect("filtered"))).collect();
+        ends.sort_unstable();
+        let mut floor = 0;
+        for end in &mut ends {
+            floor = end.1.max(floor);
+            end.1 = floor;
+        }
+        for call in calls.iter().filter(|call| is_read(&call.request).is_some_and(|range| range.serializable)) {
+            let before = ends.partition_point(|(time, _)| *time < call.invoked);
+            let floor = before.checked_sub(1).map_or(0, |at| ends[at].1);
+            if call.revision().is_some_and(|revision| revision < floor) {
+                let text = format!("{:?} was answered below {floor}, which was shown before", call.request);
+                violations.push(Violation::new("C2", text));
+            }
+        }
+    }
+    violations
+}

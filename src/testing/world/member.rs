@@ -1,0 +1,480 @@
+//! The member's lives: recover, serve, die, again; and what its views showed meanwhile.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::io::{SimIo, segment_name};
+use super::{Death, MILLI, Options, Outside, Phase, Report, SECOND};
+use crate::edge::shard::assemble::{self, Found, Log, LogStore, RecoverError};
+use crate::edge::shard::{Loop, Stopped};
+use crate::limits;
+use crate::pure::api::log_payload::RequestIds;
+use crate::pure::cluster::{self, Member};
+use crate::pure::front;
+use crate::pure::mvcc::{Access, LogCursor};
+use crate::pure::node::{self, View};
+use crate::pure::raft::{self, MemberId};
+use crate::pure::session;
+use crate::pure::types::Revision;
+use crate::pure::wal::{self, Canaries, Identity, Refused};
+use crate::pure::watch::{Canary, HubConfig};
+use crate::stdx::prng::Prng;
+use crate::testing::canary::Mutant;
+use crate::testing::checkers;
+use crate::testing::disk::{DiskError, Survival};
+use crate::testing::history::{Change, KeyValue, LeaseLife, Life, Published, Seen};
+
+/// As `--election-timeout` and what follows from it.
+pub(in crate::testing) const ELECTION: Duration = Duration::from_secs(1);
+/// Least TTL.
+const TTL_SECONDS_MIN: i64 = 2;
+const PEER_URL: &str = "http://localhost:2380";
+
+/// Runs a seed.
+pub fn run(seed: u64, options: Options) -> Report {
+    let world = Rc::new(RefCell::new(Outside::new(seed, options)));
+    let mut refused = false;
+    while !world.borrow().over && world.borrow().violations.is_empty() {
+        match start(&world, options) {
+            Ok(mut core) => {
+                live(&world, &mut core);
+                drop(core);
+            }
+            Err(NotStarted::Disk) => {}
+            Err(NotStarted::Refused(what)) => refused = world.borrow_mut().refused(&what),
+        }
+        world.borrow_mut().after_death();
+        if refused {
+            break;
+        }
+    }
+    finish(&world, options, seed)
+}
+
+/// After the end: one last power cut, and everything that was published must be there.
+fn finish(world: &Rc<RefCell<Outside>>, options: Options, seed: u64) -> Report {
+    let failed = !world.borrow().violations.is_empty();
+    if !failed {
+        world.borrow_mut().power_cut();
+        world.borrow_mut().over = false;
+        match start(world, options) {
+            Ok(mut core) => {
+                while !core.sequencer().node.is_ready() && !world.borrow().is_dead() {
+                    if core.turn(true).is_err() {
+                        break;
+                    }
+                }
+                observe(world, &mut core, true);
+            }
+            Err(NotStarted::Disk) => unreachable!("there are no faults any more"),
+            Err(NotStarted::Refused(what)) => {
+                world.borrow_mut().refused(&what);
+            }
+        }
+    }
+    let mut world = world.borrow_mut();
+    let world = &mut *world;
+    if !failed {
+        world.violations.extend(checkers::all(&world.history, &world.truth));
+    }
+    let answered = world.history.calls.iter().filter(|call| call.revision().is_some()).count();
+    let counts = world.counts;
+    let summary = format!(
+        "seed {seed}: {} calls ({answered} answered), {} keepalives, {} watches, revision {}, {} lives, {} kills, {} \
+         power cuts, {} stops, {} write errors, {} times no space, {} refusals, {} links cut, {} turns, {} s",
+        world.history.calls.len(),
+        world.history.renewals.len(),
+        world.history.watches.len(),
+        world.truth.revision(),
+        world.truth.lives.len(),
+        counts.kills,
+        counts.power_cuts,
+        counts.stops,
+        counts.write_errors,
+        counts.no_space,
+        counts.refusals,
+        counts.cuts_of_links,
+        counts.turns,
+        world.now / SECOND,
+    );
+    Report { violations: std::mem::take(&mut world.violations), trace: world.trace, summary }
+}
+
+/// Why a life did not begin.
+enum NotStarted {
+    /// The disk failed, or the power: try again.
+    Disk,
+    /// The log was refused.
+    Refused(Refused),
+}
+
+/// The simulated disk as recovery sees it.
+struct Store<'a>(&'a RefCell<Outside>);
+
+impl Store<'_> {
+    /// A step of recovery; the power may fail before it.
+    fn step<T>(&self, body: impl FnOnce(&mut Outside) -> Result<T, DiskError>) -> Result<T, DiskError> {
+        let mut world = self.0.borrow_mut();
+        if let Some(left) = &mut world.fuse {
+            if *left == 0 {
+                world.fuse = None;
+                world.dying = Some(Death::PowerCut);
+                return Err(DiskError::Io);
+            }
+            *left -= 1;
+        }
+        world.now += MILLI / 10;
+        body(&mut world)
+    }
+}
+
+impl LogStore for Store<'_> {
+    type Error = DiskError;
+
+    fn segments(&self) -> Result<Vec<(u64, u64)>, DiskError> {
+        self.step(|world| {
+            let mut segments = Vec::new();
+            for name in world.disk.names() {
+                let Some(digits) = name.strip_suffix(".log") else { continue };
+                let number = u64::from_str_radix(digits, 16).expect("segments have such names");
+                segments.push((number, world.disk.read(name)?.len() as u64));
+            }
+            Ok(segments)
+        })
+    }
+
+    fn read_head(&self, number: u64, bytes: usize) -> Result<Vec<u8>, DiskError> {
+        self.read_segment(number).map(|mut content| {
+            content.truncate(bytes);
+            content
+        })
+    }
+
+    fn read_segment(&self, number: u64) -> Result<Vec<u8>, DiskError> {
+        self.step(|world| world.disk.read(&segment_name(number)).map(<[u8]>::to_vec))
+    }
+
+    fn create_segment(&self, number: u64, bytes: u64) -> Result<(), DiskError> {
+        self.step(|world| world.make_segment(number, bytes))
+    }
+
+    fn write_synced(&self, number: u64, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let name = segment_name(number);
+        let written = self.step(|world| world.disk.write(&name, offset, bytes))?;
+        if written != bytes.len() {
+            return Err(DiskError::Io);
+        }
+        self.step(|world| {
+            world.note(10, bytes);
+            world.disk.sync_range(&name, offset, bytes.len() as u64)
+        })
+    }
+}
+
+fn wal_config(world: &Outside) -> wal::Config {
+    let canaries = Canaries {
+        skip_sync_every: if world.canary == Some(Mutant::M1) { 3 } else { 0 },
+        cut_at_damage: world.canary == Some(Mutant::M16),
+        believe_failed_write: world.canary == Some(Mutant::M17),
+    };
+    wal::Config {
+        segment_bytes_first: 128 << 10,
+        segment_bytes: world.plan.segment_bytes,
+        batch_bytes_max: 256 << 10,
+        canaries,
+    }
+}
+
+fn start(world: &Rc<RefCell<Outside>>, options: Options) -> Result<Loop<SimIo>, NotStarted> {
+    let (config, mut seeds, now) = {
+        let mut world = world.borrow_mut();
+        world.dying = None;
+        world.stop_asked = Arc::new(AtomicBool::new(false));
+        world.completions.clear();
+        let cut = world.plan.cut_recovery && world.phase == Phase::Faults && world.prng.chance(1, 3);
+        world.fuse = cut.then(|| u32::try_from(world.prng.below(12)).expect("few"));
+        (wal_config(&world), Prng::new(world.prng.next_u64()), world.now)
+    };
+    let store = Store(world);
+    let urls = vec![PEER_URL.to_owned()];
+    let member = Member {
+        id: cluster::member_id(&urls, "etcd-cluster"),
+        name: "sim".to_owned(),
+        peer_urls: urls,
+        client_urls: Vec::new(),
+        is_learner: false,
+    };
+    let identity = Identity { cluster_id: cluster::cluster_id(&[member.id]), member_id: member.id };
+    let mut log = recover(config, &store, identity, &mut seeds)?;
+    let raft_config = raft::Config {
+        id: MemberId(member.id),
+        election_ticks: 10,
+        pre_vote: true,
+        uncommitted_bytes_max: limits::request::PROPOSAL_BYTES_OUTSTANDING_MAX,
+        seed: seeds.next_u64(),
+    };
+    let raft = if log.is_new() {
+        assemble::bootstrap_raft(raft_config, &member)
+    } else {
+        log.resume_raft(raft_config).expect("the log has this member alone")
+    };
+    let ids = RequestIds::new(member.id, now / MILLI);
+    let node_config = node::Config {
+        member_id: member.id,
+        name: "sim".to_owned(),
+        client_urls: vec!["http://localhost:2379".to_owned()],
+        cluster_version: "3.7.0".to_owned(),
+        election_timeout: ELECTION,
+        ttl_seconds_min: TTL_SECONDS_MIN,
+        hash_seed: seeds.next_u64(),
+        delete_order_seed: (options.canary == Some(Mutant::M19)).then_some(options.entropy),
+    };
+    let front = front_config(&world.borrow(), identity, ids, &mut seeds);
+    let mut core = assemble::assemble(SimIo::new(world), log, raft, node_config, front);
+    let asked = Arc::clone(&world.borrow().stop_asked);
+    core.stop_when(Box::new(move || asked.load(Ordering::Relaxed)));
+    Ok(core)
+}
+
+fn recover(
+    config: wal::Config,
+    store: &Store<'_>,
+    identity: Identity,
+    seeds: &mut Prng,
+) -> Result<Log, NotStarted> {
+    match assemble::recover(config, store) {
+        Ok(Found::Log(log)) => Ok(*log),
+        Ok(Found::Nothing(none)) => {
+            let salt = seeds.next_u64();
+            assemble::create(config, store, &none, salt, identity).map_err(|_| NotStarted::Disk)
+        }
+        Err(RecoverError::Store(_)) => Err(NotStarted::Disk),
+        Err(RecoverError::Refused(refused)) => Err(NotStarted::Refused(refused)),
+    }
+}
+
+fn front_config(world: &Outside, identity: Identity, ids: RequestIds, seeds: &mut Prng) -> front::Config {
+    let mut session = session::Config::new(front::resolve);
+    session.h2.seed = seeds.next_u64();
+    let interval = Duration::from_nanos(world.plan.progress_interval);
+    let mut hub = HubConfig::new(seeds.next_u64(), limits::request::REQUEST_BYTES_MAX_DEFAULT, interval);
+    hub.queue_bytes_max = world.plan.queue_bytes_max;
+    hub.fragment_bytes = 4 << 10;
+    hub.canary = match world.canary {
+        Some(Mutant::M8) => Some(Canary::Overtake),
+        Some(Mutant::M10) => Some(Canary::Twice),
+        Some(Mutant::M11) => Some(Canary::Split),
+        _ => None,
+    };
+    front::Config {
+        shard: 0,
+        session,
+        cluster_id: identity.cluster_id,
+        member_id: identity.member_id,
+        txn_ops_max: limits::request::TXN_OPS_MAX_DEFAULT,
+        request_bytes_max: limits::request::REQUEST_BYTES_MAX_DEFAULT,
+        version: "3.7.0",
+        storage_version: "3.7.0",
+        hub,
+        seed: seeds.next_u64(),
+        ids,
+    }
+}
+
+/// From the first turn to the last.
+fn live(world: &Rc<RefCell<Outside>>, core: &mut Loop<SimIo>) {
+    let mut busy = true;
+    let mut ready = false;
+    let mut observed = LogCursor::default();
+    loop {
+        let turned = core.turn(busy);
+        if world.borrow().is_dead() {
+            break;
+        }
+        if !ready && core.sequencer().node.is_ready() {
+            ready = true;
+            observe(world, core, true);
+            observed = LogCursor::at(world.borrow().truth.revision() + 1);
+            let mut world = world.borrow_mut();
+            world.serving = world.dying.is_none();
+            let now = world.now;
+            world.truth.lives.push(Life { ready: now, ended: u64::MAX });
+        } else if ready {
+            observe_new(world, core, &mut observed);
+        }
+        match turned {
+            Ok(more) => busy = more,
+            Err(Stopped::Asked | Stopped::LogFailed(_)) => break,
+        }
+        let world = world.borrow();
+        if world.over || !world.violations.is_empty() {
+            break;
+        }
+    }
+    let mut world = world.borrow_mut();
+    let now = world.now;
+    if let Some(life) = world.truth.lives.last_mut().filter(|_| ready) {
+        life.ended = now;
+    }
+}
+
+/// Compares all that the first view of a life shows with what was published before, and takes over what is new.
+fn observe(world: &Rc<RefCell<Outside>>, core: &mut Loop<SimIo>, whole: bool) {
+    let views = core.shard().views.enter();
+    let view = views.load();
+    let mut world = world.borrow_mut();
+    let mut found: BTreeMap<Revision, Vec<Change>> = BTreeMap::new();
+    let mut cursor = if whole { LogCursor::default() } else { LogCursor::at(world.truth.revision() + 1) };
+    take_records(view, &mut cursor, |revision, change| found.entry(revision).or_default().push(change));
+    let now = world.now;
+    let violations = checkers::durable::recovered(&world.truth, &found, view.kv.revision(), view.kv.compact_revision());
+    world.violations.extend(violations);
+    for (_, changes) in found.split_off(&(world.truth.revision() + 1)) {
+        world.truth.revisions.push(Published { at: now, changes });
+    }
+    world.see(view);
+}
+
+/// Takes over what this turn published.
+fn observe_new(world: &Rc<RefCell<Outside>>, core: &mut Loop<SimIo>, cursor: &mut LogCursor) {
+    let views = core.shard().views.enter();
+    let view = views.load();
+    let mut world = world.borrow_mut();
+    let mut next = world.truth.revision() + 1;
+    if view.kv.revision() >= next {
+        let mut found: Vec<Published> = Vec::new();
+        let now = world.now;
+        take_records(view, cursor, |revision, change| {
+            if revision >= next {
+                found.push(Published { at: now, changes: Vec::new() });
+                next = revision + 1;
+            }
+            found.last_mut().expect("records come in revision order").changes.push(change);
+        });
+        world.truth.revisions.append(&mut found);
+    }
+    world.see(view);
+}
+
+fn take_records(view: &View, cursor: &mut LogCursor, mut each: impl FnMut(Revision, Change)) {
+    while let Access::Ready(Some(record)) = view.kv.next_record(cursor) {
+        let copy = Bytes::copy_from_slice;
+        let is_delete = record.is_tombstone();
+        let kv = KeyValue {
+            key: copy(record.key()),
+            create_revision: if is_delete { 0 } else { record.create() },
+            mod_revision: record.main(),
+            version: if is_delete { 0 } else { record.version() },
+            value: copy(record.value()),
+            lease: record.lease(),
+        };
+        each(record.main(), Change { is_delete, kv });
+    }
+}
+
+impl Outside {
+    /// Notes revision, compact revision and leases of a view.
+    fn see(&mut self, view: &View) {
+        let seen =
+            Seen { at: self.now, revision: view.kv.revision(), compact_revision: view.kv.compact_revision() };
+        let last = self.truth.seen.last().map(|last| (last.revision, last.compact_revision));
+        if last != Some((seen.revision, seen.compact_revision)) {
+            self.truth.seen.push(seen);
+        }
+        if self.truth.revision() != view.kv.revision() {
+            let text = format!("revision {} is shown, {} is the last record", view.kv.revision(), self.truth.revision());
+            self.violation("C10", text);
+        }
+        let now = self.now;
+        for life in self.truth.leases.iter_mut().filter(|life| life.gone.is_none()) {
+            if view.leases.get(life.id).is_none() {
+                life.gone = Some(now);
+            }
+        }
+        for lease in view.leases.iter() {
+            if !self.truth.leases.iter().any(|life| life.id == lease.id && life.gone.is_none()) {
+                self.truth.leases.push(LeaseLife { id: lease.id, ttl: lease.ttl, from: now, gone: None });
+            }
+        }
+    }
+
+    /// The process is gone: what becomes of its files and connections, and when it is started again.
+    fn after_death(&mut self) {
+        self.serving = false;
+        let death = self.dying.take();
+        match death {
+            Some(Death::PowerCut) => self.counts.power_cuts += 1,
+            Some(Death::Stop) => self.counts.stops += 1,
+            Some(Death::Kill) => self.counts.kills += 1,
+            None => {}
+        }
+        self.abandon_write();
+        if death == Some(Death::PowerCut) {
+            self.power_cut();
+        }
+        self.preparing = 0;
+        self.completions.clear();
+        self.member_gone();
+        self.life += 1;
+        if self.over || !self.violations.is_empty() {
+            return;
+        }
+        // A fault that was to come is not for the next life, or it might never get anywhere.
+        self.disk.set_faults(Default::default());
+        let down = self.delay(10 * MILLI, 2 * SECOND);
+        self.pass_time(self.now + down);
+        self.dying = None;
+    }
+
+    /// Cuts the power: each sector that was not synced is old, new or garbage.
+    fn power_cut(&mut self) {
+        let mut dice = Prng::new(self.prng.next_u64());
+        let names = usize::try_from(dice.below(self.disk.volatile_names() as u64 + 1)).expect("few names");
+        // A mood for the whole cut, so that "all" and "nothing" come up too.
+        let (old, new) = [(1, 1), (9, 1), (1, 9), (1, 0), (0, 1)][dice.below(5) as usize];
+        self.disk.power_cut(names, |_| match dice.below(old + new) {
+            _ if dice.chance(1, 50) => Survival::Garbage,
+            at if at < old => Survival::Old,
+            _ => Survival::New,
+        });
+        if self.plan.rot && self.phase == Phase::Faults {
+            self.rot();
+        }
+    }
+
+    /// Flips a bit somewhere in front of the last complete write of the log.
+    fn rot(&mut self) {
+        let Some((segment, offset)) = self.last_write else { return };
+        let name = segment_name(segment);
+        let known = self.disk.names().any(|known| known == name);
+        if !known || offset <= wal::SEGMENT_HEADER_BYTES as u64 {
+            return;
+        }
+        let byte = usize::try_from(self.prng.below(offset)).expect("segments are small");
+        let bit = self.prng.below(8) as u8;
+        self.disk.flip_bit(&name, byte, bit).expect("the segment is there");
+        self.rotten = Some((name, byte, bit));
+    }
+
+    /// The log was refused: right after rot, wrong otherwise. True if the run can't go on.
+    fn refused(&mut self, refused: &Refused) -> bool {
+        self.counts.refusals += 1;
+        match self.rotten.take() {
+            Some((name, byte, bit)) => {
+                // The operator brings the sector back; nothing else must have changed.
+                self.disk.flip_bit(&name, byte, bit).expect("a refusal leaves the files alone");
+                false
+            }
+            None => {
+                self.violation("C8", format!("the log was refused although nothing durable was damaged: {refused:?}"));
+                true
+            }
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! One member and its clients in a world that is made from a seed.
+//!
+//! Owns: true time, the queue of events, the network's links, the disk, the clients, the faults to come.
+//! Takes: a seed and a planted bug. Gives: a [`Report`].
+//! Always true: one thread; everything that happens is drawn from the seed; time passes only in `Io::wait` and
+//! while the member is down; a member that was killed does nothing more, whatever its code still tries.
+//! Not here: who is right (`checkers`), what requests mean (`model`).
+
+mod answers;
+mod client;
+mod io;
+mod member;
+mod network;
+mod plan;
+mod wire;
+mod workload;
+
+use std::collections::BTreeMap;
+
+use client::Client;
+use network::Network;
+pub use member::run;
+pub use plan::Plan;
+
+use super::canary::Mutant;
+use super::disk::{Faults, SimDisk};
+use super::history::{History, Time, Truth, Violation};
+use crate::edge::io::{AlignedBuffer, Completion};
+use crate::stdx::prng::Prng;
+
+/// Nanoseconds of a millisecond.
+pub(super) const MILLI: Time = 1_000_000;
+/// Nanoseconds of a second.
+pub(super) const SECOND: Time = 1_000 * MILLI;
+
+/// What a run is told besides its seed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// The bug to plant.
+    pub canary: Option<Mutant>,
+    /// Real entropy, for the one canary that must not repeat.
+    pub entropy: u64,
+}
+
+/// What a run gave.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What must not be.
+    pub violations: Vec<Violation>,
+    /// Hash of everything that crossed the member's border, in order, with its times.
+    pub trace: u64,
+    /// What happened, in one line.
+    pub summary: String,
+}
+
+/// How the process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Death {
+    /// `kill -9`: what the kernel has stays.
+    Kill,
+    /// Power loss: what was not synced is anybody's guess.
+    PowerCut,
+    /// Asked to stop, as by SIGTERM.
+    Stop,
+}
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Event {
+    /// Bytes of a link go to the member.
+    ToMember { link: usize },
+    /// Bytes of a link go to its client.
+    ToClient { link: usize },
+    /// The whole send of a link is in the socket's buffer.
+    Sent { link: usize },
+    /// A link comes up at the member.
+    Connect { link: usize },
+    /// The client of a link finds it broken.
+    Broken { link: usize },
+    /// A client acts.
+    Client { client: usize },
+    /// A call has waited long enough.
+    Timeout { client: usize, link: usize, stream: u32 },
+    /// The disk takes the bytes of the write in flight.
+    LogTake { life: usize },
+    /// The write in flight ends.
+    LogDone { life: usize },
+    /// A segment is made, or can't be.
+    Segment { life: usize, number: u64, bytes: u64 },
+    /// The next fault.
+    Fault,
+    /// The process dies.
+    Death(Death),
+    /// The disk has room again.
+    RoomAgain,
+    /// No more faults.
+    Calm,
+    /// No more new work.
+    Rest,
+    /// The last progress requests.
+    LastWords,
+    /// The run is over.
+    End,
+}
+
+/// A log write under way.
+struct LogWrite {
+    token: u64,
+    segment: u64,
+    offset: u64,
+    buffer: AlignedBuffer,
+    skip_sync: bool,
+    failed: bool,
+}
+
+/// Everything outside of the member.
+struct Outside {
+    now: Time,
+    next_event: u64,
+    events: BTreeMap<(Time, u64), Event>,
+    prng: Prng,
+    plan: Plan,
+    canary: Option<Mutant>,
+    trace: u64,
+    disk: SimDisk,
+    network: Network,
+    clients: Vec<Client>,
+    history: History,
+    truth: Truth,
+    violations: Vec<Violation>,
+    /// Number of the member's present life.
+    life: usize,
+    /// The process runs and serves.
+    serving: bool,
+    /// The process is dead, or about to find out.
+    dying: Option<Death>,
+    stop_asked: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    completions: Vec<Completion>,
+    write: Option<LogWrite>,
+    skip_sync: bool,
+    /// Segments being made.
+    preparing: u32,
+    /// Steps of recovery until the power fails inside it.
+    fuse: Option<u32>,
+    /// Last complete write: everything before it in the log is proven durable.
+    last_write: Option<(u64, u64)>,
+    /// A bit that was flipped: file, byte, bit.
+    rotten: Option<(String, usize, u8)>,
+    phase: Phase,
+    over: bool,
+    counts: Counts,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Faults,
+    Calm,
+    Rest,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    kills: u32,
+    power_cuts: u32,
+    stops: u32,
+    write_errors: u32,
+    refusals: u32,
+    cuts_of_links: u32,
+    no_space: u32,
+    turns: u64,
+}
+
+impl Outside {
+    fn new(seed: u64, options: Options) -> Outside {
+        let mut prng = Prng::new(seed ^ 0x5EED_0F_E7C4_D000);
+        let plan = Plan::draw(&mut prng, options.canary);
+        let mut outside = Outside {
+            now: SECOND,
+            next_event: 0,
+            events: BTreeMap::new(),
+            clients: (0..plan.clients).map(|id| Client::new(id, prng.next_u64())).collect(),
+            network: Network::default(),
+            prng,
+            canary: options.canary,
+            trace: 0xcbf2_9ce4_8422_2325,
+            disk: SimDisk::default(),
+            history: History::default(),
+            truth: Truth::default(),
+            violations: Vec::new(),
+            life: 0,
+            serving: false,
+            dying: None,
+            stop_asked: Default::default(),
+            completions: Vec::new(),
+            write: None,
+            skip_sync: false,
+            preparing: 0,
+            fuse: None,
+            last_write: None,
+            rotten: None,
+            phase: Phase::Faults,
+            over: false,
+            counts: Counts::default(),
+            plan,
+        };
+        for client in 0..outside.clients.len() {
+            outside.after(MILLI, Event::Client { client });
+        }
+        let calm = outside.now + outside.plan.fault_time;
+        outside.truth.calm = calm;
+        outside.at(calm, Event::Calm);
+        outside.at(calm + outside.plan.calm_time, Event::Rest);
+        let rest = calm + outside.plan.calm_time;
+        outside.at(rest + outside.plan.rest_time, Event::LastWords);
+        outside.at(rest + outside.plan.rest_time + 2 * SECOND, Event::End);
+        outside.schedule_fault();
+        outside
+    }
+
+    fn at(&mut self, time: Time, event: Event) {
+        self.next_event += 1;
+        self.events.insert((time, self.next_event), event);
+    }
+
+    fn after(&mut self, delay: Time, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    /// A delay between the two, mostly near the lower end.
+    fn delay(&mut self, least: Time, most: Time) -> Time {
+        let spread = most - least + 1;
+        let (a, b) = (self.prng.below(spread), self.prng.below(spread));
+        let c = self.prng.below(spread);
+        least + a.min(b).min(c)
+    }
+
+    /// Notes something in the trace.
+    fn note(&mut self, what: u64, bytes: &[u8]) {
+        let crc = u64::from(crc32c::crc32c(bytes));
+        for word in [self.now, what, bytes.len() as u64, crc] {
+            self.trace = (self.trace ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+        }
+    }
+
+    fn violation(&mut self, checker: &'static str, text: String) {
+        self.violations.push(Violation::new(checker, text));
+    }
+
+    /// Carries out everything that is due; true if there was something.
+    fn step_due(&mut self) -> bool {
+        let mut stepped = false;
+        while let Some(entry) = self.events.first_entry() {
+            if entry.key().0 > self.now || self.dying.is_some_and(|death| death != Death::Stop) {
+                break;
+            }
+            let event = entry.remove();
+            stepped = true;
+            self.carry_out(event);
+        }
+        stepped
+    }
+
+    /// Lets the world go on without the member until `until`, or the end.
+    fn pass_time(&mut self, until: Time) {
+        while !self.over {
+            match self.events.first_key_value().map(|((time, _), _)| *time) {
+                Some(time) if time <= until => self.now = self.now.max(time),
+                _ => break,
+            }
+            self.step_due();
+        }
+        self.now = self.now.max(until);
+    }
+
+    fn carry_out(&mut self, event: Event) {
+        match event {
+            Event::ToMember { link } => self.to_member(link),
+            Event::ToClient { link } => self.to_client(link),
+            Event::Sent { link } => self.sent(link),
+            Event::Connect { link } => self.connect(link),
+            Event::Broken { link } => self.broken(link),
+            Event::Client { client } => self.client_acts(client),
+            Event::Timeout { client, link, stream } => self.call_timed_out(client, link, stream),
+            Event::LogTake { life } => self.log_take(life),
+            Event::LogDone { life } => self.log_done(life),
+            Event::Segment { life, number, bytes } => self.segment_made(life, number, bytes),
+            Event::Fault => self.fault(),
+            Event::Death(death) => self.die(death),
+            Event::RoomAgain => {
+                self.set_capacity(None);
+                self.truth.full_until = self.now + 2 * SECOND;
+            }
+            Event::Calm => {
+                self.phase = Phase::Calm;
+                self.disk.set_faults(Faults::default());
+                self.fuse = None;
+                self.release_all();
+            }
+            Event::Rest => self.phase = Phase::Rest,
+            Event::LastWords => self.ask_progress_at_end(),
+            Event::End => {
+                self.truth.ended = self.now;
+                self.over = true;
+            }
+        }
+    }
+
+    fn schedule_fault(&mut self) {
+        if self.plan.fault_every > 0 {
+            let every = self.plan.fault_every;
+            let delay = every / 4 + self.prng.below(every * 3 / 2);
+            self.after(delay, Event::Fault);
+        }
+    }
+
+    fn fault(&mut self) {
+        if self.phase != Phase::Faults {
+            return;
+        }
+        self.schedule_fault();
+        match self.plan.draw_fault(&mut self.prng) {
+            plan::Fault::Kill => self.die(Death::Kill),
+            plan::Fault::PowerCut => self.die(Death::PowerCut),
+            plan::Fault::Stop => self.die(Death::Stop),
+            plan::Fault::WriteError => {
+                let (writes, syncs) = self.disk.counts();
+                let ahead = 1 + self.prng.below(3);
+                let mut faults = Faults::default();
+                match self.prng.below(3) {
+                    0 => faults.fail_sync = Some(syncs + ahead),
+                    1 => faults.short_write = Some(writes + ahead),
+                    _ => faults.fail_write = Some(writes + ahead),
+                }
+                self.disk.set_faults(faults);
+                if self.canary == Some(Mutant::M17) {
+                    // The bug shows only if the machine goes down before the blocks are written again.
+                    let delay = self.delay(50 * MILLI, SECOND);
+                    self.after(delay, Event::Death(Death::PowerCut));
+                }
+            }
+            plan::Fault::NoSpace => {
+                let used = self.disk_bytes();
+                self.counts.no_space += 1;
+                self.set_capacity(Some(used));
+                let delay = self.delay(500 * MILLI, 4 * SECOND);
+                self.after(delay, Event::RoomAgain);
+            }
+            plan::Fault::CutLink => self.cut_some_link(),
+            plan::Fault::Stall => {
+                let time = self.delay(10 * MILLI, 1_500 * MILLI);
+                self.truth.stalled += time;
+                self.now += time;
+            }
+        }
+    }
+
+    fn set_capacity(&mut self, bytes: Option<u64>) {
+        self.disk.set_faults(Faults { capacity_bytes: bytes, ..Faults::default() });
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        let sizes = self.disk.names().map(|name| self.disk.read(name).map_or(0, |content| content.len() as u64));
+        sizes.sum()
+    }
+
+    fn die(&mut self, death: Death) {
+        if self.dying.is_some() {
+            return;
+        }
+        self.dying = Some(death);
+        self.note(1, &[death as u8]);
+        if death == Death::Stop {
+            self.stop_asked.store(true, std::sync::atomic::Ordering::Relaxed);
+            self.completions.push(Completion::Woken);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What a seed makes of a run: sizes, rates, which faults there are.
+
+use super::{MILLI, SECOND};
+use crate::stdx::prng::Prng;
+use crate::testing::canary::Mutant;
+use crate::testing::history::Time;
+
+/// Everything that is drawn before a run begins.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Clients.
+    pub clients: usize,
+    /// Keys of the key space.
+    pub keys: u64,
+    /// Longest value.
+    pub value_bytes: u64,
+    /// Mean time between two calls of a client.
+    pub call_every: Time,
+    /// Calls of a client at once.
+    pub calls_at_once: usize,
+    /// How long a call may take.
+    pub call_timeout: Time,
+    /// What clients announce as their streams' window.
+    pub window: u32,
+    /// Clients stop reading their watches now and then.
+    pub stalls: bool,
+    /// Events that a watch stream may queue.
+    pub queue_bytes_max: usize,
+    /// Size of a log segment.
+    pub segment_bytes: u64,
+    /// Longest network delay.
+    pub network_delay: Time,
+    /// Longest log write.
+    pub disk_delay: Time,
+    /// What a socket holds of a send.
+    pub socket_bytes: usize,
+    /// Mean time between two faults; 0 for none.
+    pub fault_every: Time,
+    /// Weights of the faults, in the order of `Fault`.
+    pub faults: [u64; 7],
+    /// Bits rot while the power is off.
+    pub rot: bool,
+    /// The power may fail during recovery.
+    pub cut_recovery: bool,
+    /// Compactions come in the place of one of so many calls; 0 for none.
+    pub compact_every: u64,
+    /// Periodic watch progress.
+    pub progress_interval: Time,
+    /// How long faults come.
+    pub fault_time: Time,
+    /// How long work goes on without faults.
+    pub calm_time: Time,
+    /// How long nothing is asked any more: leases end.
+    pub rest_time: Time,
+}
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Kill,
+    PowerCut,
+    Stop,
+    WriteError,
+    NoSpace,
+    CutLink,
+    Stall,
+}
+
+impl Plan {
+    pub(super) fn draw(prng: &mut Prng, canary: Option<Mutant>) -> Plan {
+        let big = prng.chance(1, 6);
+        let keys_max = if prng.chance(1, 2) { 6 } else { 40 };
+        let mut plan = Plan {
+            clients: 1 + prng.below(5) as usize,
+            keys: 1 + prng.below(keys_max),
+            value_bytes: if big { 64 << 10 } else { 24 + prng.below(600) },
+            call_every: (5 + prng.below(40)) * MILLI * if big { 3 } else { 1 },
+            calls_at_once: 1 + prng.below(8) as usize,
+            call_timeout: (300 + prng.below(4_000)) * MILLI,
+            window: [65_535, 1 << 20, 2_000 + prng.below(20_000) as u32][prng.below(3) as usize],
+            stalls: prng.chance(1, 2),
+            queue_bytes_max: [1 << 20, 4 << 10, 200][prng.below(3) as usize],
+            segment_bytes: (256 << 10) << prng.below(3),
+            network_delay: (1 + prng.below(40)) * MILLI,
+            disk_delay: (1 + prng.below(20)) * MILLI,
+            socket_bytes: 1 << (10 + prng.below(8)),
+            fault_every: [0, SECOND / 2, SECOND, 3 * SECOND][prng.below(4) as usize],
+            faults: [0; 7],
+            rot: prng.chance(1, 8),
+            cut_recovery: prng.chance(1, 3),
+            compact_every: [0, 20, 100][prng.below(3) as usize],
+            progress_interval: [100 * MILLI, 2 * SECOND, 600 * SECOND][prng.below(3) as usize],
+            fault_time: (3 + prng.below(9)) * SECOND,
+            calm_time: (4 + prng.below(2)) * SECOND,
+            rest_time: 12 * SECOND,
+        };
+        for weight in &mut plan.faults {
+            *weight = if prng.chance(1, 2) { 1 + prng.below(4) } else { 0 };
+        }
+        plan.favour(canary);
+        if plan.faults.iter().sum::<u64>() == 0 {
+            plan.fault_every = 0;
+        }
+        plan
+    }
+
+    /// Conditions under which a planted bug can show at all; how and when it shows is left to the seed.
+    fn favour(&mut self, canary: Option<Mutant>) {
+        match canary {
+            Some(Mutant::M1 | Mutant::M18) => self.expect_fault(Fault::PowerCut),
+            Some(Mutant::M17) => self.expect_fault(Fault::WriteError),
+            Some(Mutant::M16) => {
+                self.rot = true;
+                self.expect_fault(Fault::PowerCut);
+            }
+            Some(Mutant::M8 | Mutant::M10) => {
+                self.stalls = true;
+                self.value_bytes = 64 << 10;
+                self.queue_bytes_max = 200;
+                self.window = 20_000;
+                self.call_every = 10 * MILLI;
+            }
+            Some(Mutant::M11 | Mutant::M19) | None => {}
+        }
+    }
+
+    fn expect_fault(&mut self, fault: Fault) {
+        self.fault_every = SECOND;
+        self.faults[fault as usize] = 4;
+    }
+
+    pub(super) fn draw_fault(&self, prng: &mut Prng) -> Fault {
+        const ALL: [Fault; 7] = [
+            Fault::Kill,
+            Fault::PowerCut,
+            Fault::Stop,
+            Fault::WriteError,
+            Fault::NoSpace,
+            Fault::CutLink,
+            Fault::Stall,
+        ];
+        let mut at = prng.below(self.faults.iter().sum());
+        for (fault, weight) in ALL.into_iter().zip(self.faults) {
+            if at < weight {
+                return fault;
+            }
+            at -= weight;
+        }
+        unreachable!("the weights were summed up")
+    }
+}
