@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use etchd::edge::clock::Clock;
 use etchd::edge::disk::{DataDirectory, DiskOptions, Syncs};
+use etchd::edge::io::Io as _;
 use etchd::edge::mesh::{mailbox, published};
 use etchd::edge::net::{ListenAddress, Listener};
 use etchd::edge::ring::{Operation, Ring, RingOptions};
@@ -132,12 +133,20 @@ fn nothing_is_acknowledged_after_a_failed_log_write() {
             if counts && good.fetch_sub(1, Ordering::SeqCst) <= 0 { damage(result) } else { result }
         })));
         // One put at a time: one log write for each.
+        let (too_many, waker) = (Arc::new(AtomicBool::new(false)), core.io().waker());
+        let asked = Arc::clone(&too_many);
+        core.stop_when(Box::new(move || asked.load(Ordering::SeqCst)));
         let client = std::thread::spawn(move || {
             let mut client = Client::connect(&Endpoint::Tcp(address.port())).expect("connects");
             armed.store(true, Ordering::SeqCst);
             let mut acknowledged = 0;
             while client.unary(path::PUT, &put(b"key", b"value")).is_ok() {
                 acknowledged += 1;
+                if acknowledged > GOOD {
+                    too_many.store(true, Ordering::SeqCst);
+                    waker.wake();
+                    break;
+                }
             }
             acknowledged
         });
