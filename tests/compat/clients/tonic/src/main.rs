@@ -290,8 +290,8 @@ impl Script {
         let kill = format!("kill -TERM {}", self.pid.ok_or("no --pid")?);
         check(Command::new("sh").args(["-c", &kill]).status()?.success(), "SIGTERM cannot be sent")?;
         let ended = watch.end().await;
-        let right =
-            matches!(ended.code(), Code::Ok | Code::Unavailable) || self.etcd && ended.code() == Code::Unknown;
+        let right = matches!(ended.code(), Code::Ok | Code::Unavailable)
+            || self.etcd && ended.code() == Code::Unknown;
         check(right, format!("the open watch ends with {ended:?}"))?;
         let last =
             timeout(Duration::from_secs(30), writer).await.map_err(|_| "a put hangs after SIGTERM")??;
