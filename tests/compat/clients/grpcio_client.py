@@ -1,16 +1,12 @@
 #!/usr/bin/env python3
-"""The shared client script on grpcio (grpc-core). See README.md for the cases.
-
-Messages come from schema/etcd where the repository has it, else from the descriptors of etcd's own API.
-"""
+"""The shared client script on grpcio (grpc-core), with stubs compiled from schema/etcd. See README.md for the cases."""
 
 import argparse
 import asyncio
-import glob
+import importlib
 import os
 import queue
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -22,7 +18,7 @@ ORACLES = os.environ.get("ETCHD_ORACLES") or os.path.join(ROOT, "build", "oracle
 sys.path.insert(0, os.path.join(ORACLES, "python"))
 
 import grpc  # noqa: E402
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # noqa: E402
+from grpc_tools import protoc  # noqa: E402
 
 LIMIT_ENTRY = 1536 * 1024
 LIMIT_MESSAGE = LIMIT_ENTRY + 512 * 1024
@@ -33,40 +29,25 @@ OPTIONS = [
 ]
 
 
-def load_pool():
-    protos = sorted(glob.glob(os.path.join(ROOT, "schema", "etcd", "*.proto")))
-    if protos:
-        from grpc_tools import protoc
-
-        with tempfile.NamedTemporaryFile() as out:
-            arguments = [f"-I{os.path.dirname(protos[0])}", f"--descriptor_set_out={out.name}", "--include_imports"]
-            if protoc.main(["protoc", *arguments, *protos]) != 0:
-                sys.exit("schema/etcd does not compile")
-            data = out.read()
-    else:
-        data = subprocess.run([os.path.join(ORACLES, "bin", "descriptors")], capture_output=True, check=True).stdout
-    pool = descriptor_pool.DescriptorPool()
-    for file in descriptor_pb2.FileDescriptorSet.FromString(data).file:
-        pool.Add(file)
-    return pool
-
-
-POOL = load_pool()
+def load_stubs():
+    """Compiles schema/etcd into the build folder and imports what comes out."""
+    schema = os.path.join(ROOT, "schema", "etcd")
+    build = os.path.join(ROOT, "build")
+    os.makedirs(build, exist_ok=True)
+    # A folder for each process: nothing in it is ever old or half written.
+    with tempfile.TemporaryDirectory(prefix="grpcio-stubs-", dir=build) as folder:
+        files = ["rpc.proto", "kv.proto", "auth.proto"]
+        if protoc.main(["protoc", f"-I{schema}", f"--python_out={folder}", f"--grpc_python_out={folder}", *files]) != 0:
+            sys.exit("schema/etcd does not compile")
+        sys.path.insert(0, folder)
+        sys.dont_write_bytecode = True
+        messages = importlib.import_module("rpc_pb2")
+        services = importlib.import_module("rpc_pb2_grpc")
+        sys.path.remove(folder)
+    return messages, services
 
 
-def message(name):
-    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"etcdserverpb.{name}"))
-
-
-METHODS = {
-    "KV/Range": ("RangeRequest", "RangeResponse"),
-    "KV/RangeStream": ("RangeRequest", "RangeStreamResponse"),
-    "KV/Put": ("PutRequest", "PutResponse"),
-    "KV/DeleteRange": ("DeleteRangeRequest", "DeleteRangeResponse"),
-    "Lease/LeaseGrant": ("LeaseGrantRequest", "LeaseGrantResponse"),
-    "Lease/LeaseKeepAlive": ("LeaseKeepAliveRequest", "LeaseKeepAliveResponse"),
-    "Watch/Watch": ("WatchRequest", "WatchResponse"),
-}
+pb, services = load_stubs()
 
 
 class Failed(Exception):
@@ -83,51 +64,48 @@ class Client:
         self.endpoint, self.old = endpoint, old
         self.channel = grpc.insecure_channel(endpoint, options=OPTIONS)
         grpc.channel_ready_future(self.channel).result(timeout=20)
+        self.kv = services.KVStub(self.channel)
+        self.watches = services.WatchStub(self.channel)
+        self.lease = services.LeaseStub(self.channel)
 
-    def method(self, kind, name):
-        request, response = METHODS[name]
-        make = getattr(self.channel, kind)
-        return make(
-            f"/etcdserverpb.{name}",
-            request_serializer=lambda m: m.SerializeToString(),
-            response_deserializer=message(response).FromString,
-        )
-
-    def call(self, name, timeout=20, **fields):
-        return self.method("unary_unary", name)(message(METHODS[name][0])(**fields), timeout=timeout)
-
-    def refused(self, name, code, text, **fields):
+    def refused(self, call, request, code, text):
         try:
-            self.call(name, **fields)
+            call(request, timeout=20)
         except grpc.RpcError as e:
-            check(e.code() == code and e.details() == text, f"{name}: {e.code()} {e.details()!r}, not {code} {text!r}")
+            check(e.code() == code and e.details() == text, f"{e.code()} {e.details()!r}, not {code} {text!r}")
         else:
-            raise Failed(f"{name} passed where {text!r} is due")
+            raise Failed(f"passed where {text!r} is due")
+
+    def put(self, key, value, **fields):
+        return self.kv.Put(pb.PutRequest(key=key, value=value, **fields), timeout=20)
+
+    def range(self, key, timeout=20, **fields):
+        return self.kv.Range(pb.RangeRequest(key=key, **fields), timeout=timeout)
 
     def watch(self, timeout=60, **create):
         """An open Watch call: a queue to send by, and the call to read from."""
         requests = queue.Queue()
-        requests.put(message("WatchRequest")(create_request=message("WatchCreateRequest")(**create)))
-        call = self.method("stream_stream", "Watch/Watch")(iter(requests.get, None), timeout=timeout)
+        requests.put(pb.WatchRequest(create_request=pb.WatchCreateRequest(**create)))
+        call = self.watches.Watch(iter(requests.get, None), timeout=timeout)
         return requests, call
 
 
 def unary(c):
-    first = c.call("KV/Put", key=b"unary", value=b"1")
-    second = c.call("KV/Put", key=b"unary", value=b"2", prev_kv=True)
+    first = c.put(b"unary", b"1")
+    second = c.put(b"unary", b"2", prev_kv=True)
     check(second.header.revision == first.header.revision + 1, "two puts are not one revision apart")
     check(second.prev_kv.value == b"1", "the previous value is wrong")
-    got = c.call("KV/Range", key=b"unary")
+    got = c.range(b"unary")
     check(got.count == 1 and got.kvs[0].value == b"2" and got.kvs[0].mod_revision == second.header.revision, f"range: {got}")
-    c.refused("KV/Range", grpc.StatusCode.INVALID_ARGUMENT, "etcdserver: key is not provided")
-    c.refused("KV/Range", grpc.StatusCode.OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision", key=b"a", revision=1 << 40)
-    c.refused("KV/Put", grpc.StatusCode.NOT_FOUND, "etcdserver: requested lease not found", key=b"a", lease=12345)
+    c.refused(c.kv.Range, pb.RangeRequest(), grpc.StatusCode.INVALID_ARGUMENT, "etcdserver: key is not provided")
+    c.refused(c.kv.Range, pb.RangeRequest(key=b"a", revision=1 << 40), grpc.StatusCode.OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision")
+    c.refused(c.kv.Put, pb.PutRequest(key=b"a", lease=12345), grpc.StatusCode.NOT_FOUND, "etcdserver: requested lease not found")
 
 
 def server_stream(c):
     for i in range(100):
-        c.call("KV/Put", key=b"stream/%03d" % i, value=b"%d" % i)
-    parts = list(c.method("unary_stream", "KV/RangeStream")(message("RangeRequest")(key=b"stream/", range_end=b"stream0"), timeout=20))
+        c.put(b"stream/%03d" % i, b"%d" % i)
+    parts = list(c.kv.RangeStream(pb.RangeRequest(key=b"stream/", range_end=b"stream0"), timeout=20))
     kvs = [kv for p in parts for kv in p.range_response.kvs]
     check([kv.value for kv in kvs] == [b"%d" % i for i in range(100)], "the keys are not all there in order")
     check(parts[-1].range_response.count == 100 and parts[-1].range_response.HasField("header"), "the last message has no count or header")
@@ -140,30 +118,30 @@ def two_way_stream(c):
     created = next(call)
     check(created.created and created.watch_id == 0, f"created: {created}")
     for i in range(200):
-        c.call("KV/Put", key=b"two-way", value=b"%d" % i)
+        c.put(b"two-way", b"%d" % i)
     seen = []
     while len(seen) < 200:
         seen += [e.kv.value for e in next(call).events]
     check(seen == [b"%d" % i for i in range(200)], "events are missing or out of order")
-    requests.put(message("WatchRequest")(cancel_request=message("WatchCancelRequest")(watch_id=0)))
+    requests.put(pb.WatchRequest(cancel_request=pb.WatchCancelRequest(watch_id=0)))
     check(next(call).canceled, "no answer to a cancel request")
     call.cancel()
     requests.put(None)
 
-    lease = c.call("Lease/LeaseGrant", TTL=100)
-    keep = message("LeaseKeepAliveRequest")
-    answers = list(c.method("stream_stream", "Lease/LeaseKeepAlive")(iter([keep(ID=lease.ID), keep(ID=424242), keep(ID=lease.ID)]), timeout=20))
+    lease = c.lease.LeaseGrant(pb.LeaseGrantRequest(TTL=100), timeout=20)
+    keeps = [pb.LeaseKeepAliveRequest(ID=id) for id in (lease.ID, 424242, lease.ID)]
+    answers = list(c.lease.LeaseKeepAlive(iter(keeps), timeout=20))
     check([a.TTL for a in answers] == [100, 0, 100], f"keep-alives answer {[a.TTL for a in answers]}")
 
 
 def deadline(c):
+    allowed = [grpc.StatusCode.DEADLINE_EXCEEDED] + ([grpc.StatusCode.UNKNOWN] if c.old else [])
     requests, call = c.watch(timeout=0.5, key=b"deadline")
     check(next(call).created, "not created")
     start = time.monotonic()
     try:
         next(call)
     except grpc.RpcError as e:
-        allowed = [grpc.StatusCode.DEADLINE_EXCEEDED] + ([grpc.StatusCode.UNKNOWN] if c.old else [])
         # The server's clock may run out first: it then resets the stream, which grpc-core shows as cancelled.
         reset = e.code() == grpc.StatusCode.CANCELLED and "RST_STREAM" in e.details()
         check(reset or e.code() in allowed, f"a watch past its deadline ends with {e.code()} {e.details()!r}")
@@ -171,14 +149,14 @@ def deadline(c):
     requests.put(None)
     for _ in range(20):
         try:
-            c.call("KV/Range", timeout=0.000001, key=b"deadline")
+            c.range(b"deadline", timeout=0.000001)
         except grpc.RpcError as e:
-            check(e.code() == grpc.StatusCode.DEADLINE_EXCEEDED, f"a read past its deadline ends with {e.code()}")
-    check(c.call("KV/Range", key=b"none").count == 0, "the connection is harmed")
+            check(e.code() in allowed, f"a read past its deadline ends with {e.code()}")
+    check(c.range(b"none").count == 0, "the connection is harmed")
 
 
 def cancel(c):
-    c.call("KV/Put", key=b"cancel", value=b"x" * 1000)
+    c.put(b"cancel", b"x" * 1000)
     for _ in range(50):
         requests, call = c.watch(key=b"cancel", start_revision=1)
         next(call)
@@ -190,27 +168,27 @@ def cancel(c):
                 pass
         except grpc.RpcError as e:
             check(e.code() == grpc.StatusCode.CANCELLED, f"a cancelled watch ends with {e.code()}")
-    check(c.call("KV/Range", key=b"cancel").count == 1, "the connection is harmed")
+    check(c.range(b"cancel").count == 1, "the connection is harmed")
 
 
 def large_response(c):
     value = bytes(range(256)) * 2048
     for i in range(5):
-        c.call("KV/Put", key=b"large/%d" % i, value=value)
-    got = c.call("KV/Range", key=b"large/", range_end=b"large0")
+        c.put(b"large/%d" % i, value)
+    got = c.range(b"large/", range_end=b"large0")
     check(got.ByteSize() > 2 << 20 and all(kv.value == value for kv in got.kvs) and len(got.kvs) == 5, "a large answer is damaged")
 
 
 def size_limits(c):
     too_large = (grpc.StatusCode.INVALID_ARGUMENT, "etcdserver: request is too large")
-    c.call("KV/Put", key=b"limit", value=b"x" * (LIMIT_ENTRY - 200))
-    c.refused("KV/Put", *too_large, key=b"limit", value=b"x" * LIMIT_ENTRY)
+    c.put(b"limit", b"x" * (LIMIT_ENTRY - 200))
+    c.refused(c.kv.Put, pb.PutRequest(key=b"limit", value=b"x" * LIMIT_ENTRY), *too_large)
     probe = LIMIT_MESSAGE - 100  # as many bytes for its length as the real ones have
-    empty = message("PutRequest")(key=b"limit", value=b"x" * probe).ByteSize() - probe
-    c.refused("KV/Put", *too_large, key=b"limit", value=b"x" * (LIMIT_MESSAGE - empty))
+    empty = pb.PutRequest(key=b"limit", value=b"x" * probe).ByteSize() - probe
+    c.refused(c.kv.Put, pb.PutRequest(key=b"limit", value=b"x" * (LIMIT_MESSAGE - empty)), *too_large)
     text = f"grpc: received message larger than max ({LIMIT_MESSAGE + 1} vs. {LIMIT_MESSAGE})"
-    c.refused("KV/Put", grpc.StatusCode.RESOURCE_EXHAUSTED, text, key=b"limit", value=b"x" * (LIMIT_MESSAGE + 1 - empty))
-    check(c.call("KV/Range", key=b"limit", count_only=True).count == 1, "the connection is harmed")
+    c.refused(c.kv.Put, pb.PutRequest(key=b"limit", value=b"x" * (LIMIT_MESSAGE + 1 - empty)), grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+    check(c.range(b"limit", count_only=True).count == 1, "the connection is harmed")
 
 
 def many_streams(c):
@@ -219,23 +197,19 @@ def many_streams(c):
 
 async def many_streams_on_one_connection(c):
     async with grpc.aio.insecure_channel(c.endpoint, options=OPTIONS) as channel:
-        watch = channel.stream_stream(
-            "/etcdserverpb.Watch/Watch",
-            request_serializer=lambda m: m.SerializeToString(),
-            response_deserializer=message("WatchResponse").FromString,
-        )
-        create = message("WatchRequest")(create_request=message("WatchCreateRequest")(key=b"many"))
+        watch = services.WatchStub(channel).Watch
+        create = pb.WatchRequest(create_request=pb.WatchCreateRequest(key=b"many"))
         calls = [watch() for _ in range(1000)]
         for call in calls:
             await call.write(create)
         created = [await call.read() for call in calls]
         check(all(r.created for r in created), "not every watch was created")
-        c.call("KV/Put", key=b"many", value=b"all of you")
+        c.put(b"many", b"all of you")
         told = [await call.read() for call in calls]
         check(all(r.events[0].kv.value == b"all of you" for r in told), "not every watch was told")
         for call in calls:
             call.cancel()
-    check(c.call("KV/Range", key=b"many").count == 1, "the connection is harmed")
+    check(c.range(b"many").count == 1, "the connection is harmed")
 
 
 def sigterm(c, pid):
@@ -246,7 +220,7 @@ def sigterm(c, pid):
     def write():
         while not stop.is_set():
             try:
-                c.call("KV/Put", key=b"other", value=b"x")
+                c.put(b"other", b"x")
                 codes.append(None)
             except grpc.RpcError as e:
                 codes.append(e.code())

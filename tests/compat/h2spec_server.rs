@@ -1,11 +1,11 @@
 //! Small blocking servers around the wire code, for tools that want a socket. Each serves until killed and
 //! says first where it listens:
 //!
-//!     cargo test --test h2spec_server -- codec 9100     # h2spec -S -p 9100
-//!     cargo test --test h2spec_server -- session 9101   # grpcio, h2load
+//!     cargo run --profile checked --example h2spec_server codec 9100     # h2spec -S -p 9100
+//!     cargo run --profile checked --example h2spec_server session 9101   # grpcio, h2load
 //!
-//! Without an argument it does nothing, for `cargo test` runs it so. `tests/compat/run --only h2spec` builds it,
-//! runs h2spec's strict cases against `codec` and lists those that RFC 9113 contradicts.
+//! `tests/compat/run --only h2spec` builds it, runs h2spec's strict cases against `codec` and lists those that
+//! RFC 9113 contradicts.
 //!
 //! `codec` answers every request with 1 KiB and advertises 100 streams, as h2spec wants. `session` knows
 //! `/test.Echo/` with Unary (echoes), Sized (as many bytes as the request's text says), Silent (never
@@ -181,7 +181,7 @@ fn main() {
     let each: fn(TcpStream) = match arguments.next().as_deref() {
         Some("codec") => codec,
         Some("session") => session,
-        _ => return,
+        _ => panic!("the first argument is codec or session, the second a port"),
     };
     let port = arguments.next().map_or(Ok(0), |text| text.parse());
     serve(port.expect("the second argument is a port"), each);
