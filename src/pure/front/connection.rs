@@ -187,7 +187,9 @@ impl Front {
     }
 
     pub(super) fn fire_timers(&mut self, view: &View, now: Monotonic) {
-        while let Some((at, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+        // Each connection once: a session that wants to be woken in the past must not stop all others.
+        for _ in 0..self.timers.len() {
+            let Some((at, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now) else { return };
             self.timers.remove(&(at, key));
             self.with_connection(key, |front, connection| {
                 connection.timer = None;
