@@ -90,6 +90,8 @@ pub mod http2 {
     pub const HANDSHAKE_SECONDS: u64 = 10;
     /// Seconds that an HTTP/1 client may be silent between requests or within a body. Beyond: closed.
     pub const HTTP1_IDLE_SECONDS: u64 = 300;
+    /// Seconds that the client of a connection that is over has for taking the last bytes. Beyond: cut.
+    pub const LINGER_SECONDS: u64 = 10;
     /// HTTP/1 header fields. Beyond: 431 and close.
     pub const HTTP1_FIELDS_MAX: usize = 64;
     /// HTTP/1 request body (a request of `REQUEST_BYTES_MAX_DEFAULT` in base64, and more). Beyond: 413 and close.
