@@ -287,7 +287,13 @@ fn own<K: Clone, V: Clone>(node: &mut Arc<Node<K, V>>) -> &mut Node<K, V> {
     if Arc::get_mut(node).is_none() {
         *node = Arc::new(match &**node {
             Node::Leaf(items) => Node::Leaf(copy(items)),
-            Node::Inner(children) => Node::Inner(copy(children)),
+            Node::Inner(children) => {
+                // The count of each child is about to change, one after the other; looking at all of them first
+                // lets the processor wait for many of their lines at once.
+                let counts = children.iter().map(|child| Arc::strong_count(&child.node));
+                std::hint::black_box(counts.fold(0, usize::wrapping_add));
+                Node::Inner(copy(children))
+            }
         });
     }
     Arc::get_mut(node).expect("it is shared with nobody, or was just made")

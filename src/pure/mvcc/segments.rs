@@ -126,7 +126,9 @@ impl LogCursor {
         }
         // The segment in which `after` lies, unless that is the one just read to its end.
         if let Some((_, segment)) = table.last_while(|first| *first <= after) {
-            let begin = hinted.filter(|(buffer, _)| Arc::ptr_eq(buffer, &segment.buffer)).map_or(0, |hinted| hinted.1);
+            let begin = hinted
+                .filter(|(buffer, _)| Arc::ptr_eq(buffer, &segment.buffer))
+                .map_or(0, |hinted| hinted.1);
             if let Some(offset) = offset_after(&segment.buffer, begin, after) {
                 return Some(self.set_hint(segment, offset));
             }

@@ -71,6 +71,11 @@ impl Keys {
         self.tables[Keys::index(hash)].find(hash, same).map(|(_, entry)| *entry)
     }
 
+    /// The entry that a hash probably leads to: no key is compared.
+    fn guess(&self, hash: u64) -> Option<EntryRef> {
+        self.tables[Keys::index(hash)].find(hash, |(h, _)| *h == hash).map(|(_, entry)| *entry)
+    }
+
     fn insert(&mut self, hash: u64, entry: EntryRef) {
         self.tables[Keys::index(hash)].insert_unique(hash, (hash, entry), |(h, _)| *h);
     }
@@ -94,7 +99,12 @@ pub struct Store {
     pub(super) log: Log,
     pub(super) holds: Holds,
     pub(super) cleaner: Cleaner,
+    /// Memory of `foresee`, empty between calls.
+    foreseen: Vec<EntryRef>,
 }
+
+/// Keys below which the index is in the cache anyway.
+const FORESEEN_KEYS_MIN: usize = 16 * 1024;
 
 impl Store {
     /// An empty key space at revision 1, never compacted (-1). `hash_seed` keys the private hash map
@@ -114,6 +124,7 @@ impl Store {
             log: Log::new(segment_bytes),
             holds: Holds::new(),
             cleaner: Cleaner::default(),
+            foreseen: Vec::new(),
         }
     }
 
@@ -135,6 +146,22 @@ impl Store {
     /// The record at an address that came from this store since the last `clean`.
     pub fn record(&self, addr: Addr) -> Access<RecordRef> {
         Access::Ready(self.log.record(addr))
+    }
+
+    /// Looks at the keys that are changed next. A change waits for memory several times, each time for one line;
+    /// looked at together, the processor waits for many at once. Changes nothing.
+    pub fn foresee<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>) {
+        if self.tree.len() < FORESEEN_KEYS_MIN {
+            return;
+        }
+        let mut foreseen = std::mem::take(&mut self.foreseen);
+        foreseen.extend(keys.filter_map(|key| self.keys.guess(self.keys.hash(key))));
+        let lengths = foreseen.iter().map(|entry| entry.entry().key().len());
+        std::hint::black_box(lengths.fold(0, usize::wrapping_add));
+        let mains = foreseen.iter().map(|entry| entry.entry().newest().main);
+        std::hint::black_box(mains.fold(0, Revision::wrapping_add));
+        foreseen.clear();
+        self.foreseen = foreseen;
     }
 
     /// Writes a version in the open transaction (opened by the first change at `revision() + 1`);

@@ -39,6 +39,8 @@ use crate::stdx::work::{Step, Work};
 
 /// The log proves its end after this long without a write.
 const IDLE_BATCH_AFTER: Duration = Duration::from_secs(1);
+/// Entries whose keys are looked at together before they are applied.
+const FORESEEN_ENTRIES: usize = 16;
 /// A segment that could not be made is asked for again after this.
 const SEGMENT_RETRY: Duration = Duration::from_secs(1);
 
@@ -72,6 +74,8 @@ pub struct Node {
     waiting: VecDeque<(LogIndex, Waiter)>,
     /// Committed and synced, not yet applied; ascending.
     committed: VecDeque<Entry>,
+    /// Up to here the keys of entries were foreseen.
+    foreseen: LogIndex,
     /// The entry that is half applied.
     applying: Option<LogIndex>,
     applied: LogIndex,
@@ -365,6 +369,10 @@ impl Node {
             let Some(entry) = self.committed.front() else { return };
             assert_eq!(entry.index, self.applied.next(), "entries are applied in order");
             let index = entry.index;
+            if index > self.foreseen {
+                self.foresee();
+            }
+            let entry = self.committed.front().expect("it was just seen");
             work.charge(3);
             let put = match entry.kind {
                 EntryKind::Normal => log_payload::decode_put(&entry.payload),
@@ -384,6 +392,17 @@ impl Node {
                 self.finish_entry(index, outcome, now);
             }
         }
+    }
+
+    /// Has the keys of the next plain puts looked at together.
+    fn foresee(&mut self) {
+        let next = self.committed.iter().take(FORESEEN_ENTRIES);
+        self.foreseen = LogIndex(self.applied.0 + next.len() as u64);
+        let keys = next.filter(|entry| entry.kind == EntryKind::Normal).filter_map(|entry| {
+            let (_, put) = log_payload::decode_put(&entry.payload)?;
+            Some(put.key)
+        });
+        self.applier.foresee(keys);
     }
 
     /// Begins an entry that is no plain put.

@@ -52,6 +52,7 @@ impl Node {
             log_is_full: false,
             waiting: VecDeque::new(),
             committed: VecDeque::new(),
+            foreseen: LogIndex(0),
             applying: None,
             applied: LogIndex(0),
             own_term_applied: false,
