@@ -5,6 +5,11 @@
 //! Some tests need root and a loop device to make a file system of their own; without these they print why
 //! they did nothing.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "deadlines of tests; the server's own time is read by edge::clock"
+)]
+
 mod crash {
     pub mod client;
     pub mod load;
