@@ -11,6 +11,8 @@
 //! `/test.Echo/` with Unary (echoes), Sized (as many bytes as the request's text says), Silent (never
 //! answers), Down (five messages), Both (echoes a stream) and, over HTTP/1, answers everything with its path.
 
+#![expect(clippy::disallowed_methods, reason = "nothing here is simulated")]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
