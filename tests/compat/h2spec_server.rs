@@ -11,7 +11,7 @@
 //! `/test.Echo/` with Unary (echoes), Sized (as many bytes as the request's text says), Silent (never
 //! answers), Down (five messages), Both (echoes a stream) and, over HTTP/1, answers everything with its path.
 
-#![allow(clippy::disallowed_methods, reason = "a test outside of the server has a clock of its own")]
+#![expect(clippy::disallowed_methods, reason = "nothing here is simulated")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
