@@ -125,7 +125,8 @@ impl Draft<'_> {
         let more = kvs.len() > limit;
         kvs.truncate(limit);
         if request.keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+            // Such a range is answered from the index, which knows no leases (etcd 3.7).
+            kvs.iter_mut().for_each(|kv| (kv.value, kv.lease) = (Bytes::new(), 0));
         }
         Found { kvs, more, count }
     }

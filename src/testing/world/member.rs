@@ -212,6 +212,7 @@ fn start(world: &Rc<RefCell<Outside>>, options: Options) -> Result<Loop<SimIo>, 
     };
     let identity = Identity { cluster_id: cluster::cluster_id(&[member.id]), member_id: member.id };
     let mut log = recover(config, &store, identity, &mut seeds)?;
+    world.borrow_mut().rotten = None;
     let raft_config = raft::Config {
         id: MemberId(member.id),
         election_ticks: 10,
@@ -238,6 +239,7 @@ fn start(world: &Rc<RefCell<Outside>>, options: Options) -> Result<Loop<SimIo>, 
     let front = front_config(&world.borrow(), identity, ids, &mut seeds);
     let mut core = assemble::assemble(SimIo::new(world), log, raft, node_config, front);
     let asked = Arc::clone(&world.borrow().stop_asked);
+    world.borrow_mut().running = true;
     core.stop_when(Box::new(move || asked.load(Ordering::Relaxed)));
     Ok(core)
 }
@@ -406,7 +408,7 @@ impl Outside {
 
     /// The process is gone: what becomes of its files and connections, and when it is started again.
     fn after_death(&mut self) {
-        self.serving = false;
+        (self.running, self.serving) = (false, false);
         let death = self.dying.take();
         match death {
             Some(Death::PowerCut) => self.counts.power_cuts += 1,

@@ -130,7 +130,9 @@ struct Outside {
     violations: Vec<Violation>,
     /// Number of the member's present life.
     life: usize,
-    /// The process runs and serves.
+    /// The process runs.
+    running: bool,
+    /// It lets clients in.
     serving: bool,
     /// The process is dead, or about to find out.
     dying: Option<Death>,
@@ -188,6 +190,7 @@ impl Outside {
             truth: Truth::default(),
             violations: Vec::new(),
             life: 0,
+            running: false,
             serving: false,
             dying: None,
             stop_asked: Default::default(),
@@ -364,7 +367,7 @@ impl Outside {
     }
 
     fn die(&mut self, death: Death) {
-        if self.dying.is_some() {
+        if self.dying.is_some() || !self.running {
             return;
         }
         self.dying = Some(death);
