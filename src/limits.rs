@@ -90,6 +90,8 @@ pub mod http2 {
     pub const HANDSHAKE_SECONDS: u64 = 10;
     /// Seconds that an HTTP/1 client may be silent between requests or within a body. Beyond: closed.
     pub const HTTP1_IDLE_SECONDS: u64 = 300;
+    /// Seconds that the client of a connection that is over has for taking the last bytes. Beyond: cut.
+    pub const LINGER_SECONDS: u64 = 10;
     /// HTTP/1 header fields. Beyond: 431 and close.
     pub const HTTP1_FIELDS_MAX: usize = 64;
     /// HTTP/1 request body (a request of `REQUEST_BYTES_MAX_DEFAULT` in base64, and more). Beyond: 413 and close.
@@ -120,12 +122,16 @@ pub mod slice {
 
 /// Watches.
 pub mod watch {
+    /// Bytes of messages that wait on a stream while its client goes on asking. Beyond: the stream is ended.
+    pub const UNREAD_ANSWERS_BYTES_MAX: usize = 32 << 20;
     /// Watches on one stream. Beyond: created and cancelled at once.
     pub const WATCHES_PER_STREAM_MAX: usize = 1_000_000;
     /// Distinct revisions that one catch-up response holds at most (as etcd).
     pub const CATCH_UP_REVISIONS_MAX: usize = 1_000;
-    /// Bytes queued on a watch stream before its watchers turn behind.
-    pub const STREAM_QUEUE_BYTES_MAX: usize = 1 << 20;
+    /// Bytes queued on a watch stream before its watchers turn behind: enough for some revisions to a thousand
+    /// watchers of one key, for turning behind and catching up costs more than an event. Encoded events are shared
+    /// by their watchers, so that the memory is mostly far less.
+    pub const STREAM_QUEUE_BYTES_MAX: usize = 4 << 20;
     /// What a queued message counts for beside its events: its slot and its envelope.
     pub const MESSAGE_OVERHEAD_BYTES: usize = 64;
     /// Records from which an event refers to the stored message instead of copying it.

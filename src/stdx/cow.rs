@@ -40,6 +40,32 @@ impl Totals {
         self.entries += other.entries;
         self.weight += other.weight;
     }
+
+    fn subtract(&mut self, other: Totals) {
+        self.entries -= other.entries;
+        self.weight -= other.weight;
+    }
+}
+
+/// What an insert adds to the totals above it. Summing the nodes anew would read all their neighbours, which are
+/// mostly not in the cache.
+#[derive(Clone, Copy)]
+struct Change {
+    entries: u64,
+    weight_new: u64,
+    weight_old: u64,
+}
+
+impl Change {
+    fn of<V: Weigh>(weight_new: u64, replaced: Option<&V>) -> Change {
+        let weight_old = replaced.map_or(0, Weigh::weight);
+        Change { entries: u64::from(replaced.is_none()), weight_new, weight_old }
+    }
+
+    fn apply(self, totals: &mut Totals) {
+        totals.entries += self.entries;
+        totals.weight = totals.weight + self.weight_new - self.weight_old;
+    }
 }
 
 /// The map; see the module.
@@ -179,9 +205,12 @@ impl<K: Ord, V> Map<K, V> {
 impl<K: Ord + Clone, V: Clone + Weigh> Map<K, V> {
     /// Sets the value of `key`; returns the former one.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let weight = value.weight();
         let (replaced, split) = insert(&mut self.root, key, value);
+        Change::of(weight, replaced.as_ref()).apply(&mut self.totals);
         if let Some(right) = split {
-            let left_totals = sum_node(&self.root);
+            let mut left_totals = self.totals;
+            left_totals.subtract(right.totals);
             let left = std::mem::replace(&mut self.root, Arc::new(Node::Leaf(Vec::new())));
             let first = first_key(&left).expect("a split leaves both halves filled").clone();
             let mut children = Vec::with_capacity(FANOUT + 1);
@@ -189,7 +218,6 @@ impl<K: Ord + Clone, V: Clone + Weigh> Map<K, V> {
             children.push(right);
             self.root = Arc::new(Node::Inner(children));
         }
-        self.totals = sum_node(&self.root);
         replaced
     }
 
@@ -290,9 +318,11 @@ fn insert<K: Ord + Clone, V: Clone + Weigh>(
             if key < children[at].first {
                 children[at].first = key.clone();
             }
+            let weight = value.weight();
             let (replaced, split) = insert(&mut children[at].node, key, value);
-            children[at].totals = sum_node(&children[at].node);
+            Change::of(weight, replaced.as_ref()).apply(&mut children[at].totals);
             let Some(split) = split else { return (replaced, None) };
+            children[at].totals.subtract(split.totals);
             children.insert(at + 1, split);
             if children.len() <= FANOUT {
                 return (replaced, None);

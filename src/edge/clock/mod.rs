@@ -6,7 +6,7 @@
 //! Not here: timers, what time means.
 
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::edge::ring::system;
 use crate::stdx::time::Monotonic;
@@ -28,11 +28,15 @@ impl Clock {
         Monotonic(u64::try_from(since.as_nanos()).expect("a process lives less than 584 years"))
     }
 
-    /// Wall-clock milliseconds since 1970, zero if the clock is set before that.
+    /// Wall-clock time since 1970, zero if the clock is set before that.
     #[expect(clippy::disallowed_methods, reason = "the only reader of the wall clock")]
+    pub fn unix_time(self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
+    /// The same in milliseconds.
     pub fn unix_millis(self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.unix_time().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Fills `bytes` from the kernel's entropy.

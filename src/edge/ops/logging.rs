@@ -4,7 +4,7 @@
 //! array; an event with the target [`FATAL`] gets that level.
 
 use std::fmt::{self, Write as _};
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::edge::clock::Clock;
 
 use serde_json::Value;
 use tracing::field::{Field, Visit};
@@ -95,7 +95,7 @@ where
         }
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = Clock.unix_time();
         let time = timestamp(now.as_secs(), now.subsec_micros());
         let line = line(self.config.format, &time, level_name(metadata), &caller(metadata), &fields);
         writer.write_str(&line)

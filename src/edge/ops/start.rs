@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use super::config::ConfigError;
 use super::logging::FATAL;
@@ -37,7 +36,7 @@ pub enum Stop {
 pub enum StartError {
     /// There is no data yet and [`super::config::Config::bootstrap`] has no identity for a new member.
     Bootstrap(ConfigError),
-    /// An address belongs to another process, still after [`BUSY_PATIENCE`].
+    /// An address belongs to another process, after some seconds of asking again.
     AddressInUse {
         /// As in `127.0.0.1:2379`.
         address: String,
@@ -49,22 +48,12 @@ pub enum StartError {
         /// The kernel's reason.
         error: io::Error,
     },
-    /// The data directory belongs to another process, still after [`BUSY_PATIENCE`].
-    DataDirInUse {
-        /// The directory.
-        path: PathBuf,
-    },
     /// A file of the data directory cannot be used.
     Data {
         /// What was tried, a verb in the present: `create`, `lock`, `read`.
         doing: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// The kernel's reason.
-        error: io::Error,
-    },
-    /// The kernel does not offer io_uring to this process.
-    NoRing {
         /// The kernel's reason.
         error: io::Error,
     },
@@ -90,9 +79,6 @@ impl StartError {
             StartError::Address { .. } => "choose an address of this machine with --listen-client-urls and \
                  --advertise-client-urls; ports below 1024 need a privilege"
                 .to_owned(),
-            StartError::DataDirInUse { .. } => {
-                "stop the other server, or give this one a directory of its own with --data-dir".to_owned()
-            }
             StartError::Data { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
                 "give this user the right to it, or choose another directory with --data-dir".to_owned()
             }
@@ -102,16 +88,6 @@ impl StartError {
             StartError::Data { .. } => {
                 "check the disk, or choose another directory with --data-dir".to_owned()
             }
-            StartError::NoRing { error } => match error.raw_os_error() {
-                Some(libc::EPERM) => {
-                    "io_uring is forbidden here: allow its three system calls in the container's \
-                     seccomp profile, or set kernel.io_uring_disabled to 0"
-                        .to_owned()
-                }
-                Some(libc::ENOSYS) => "run a Linux kernel of 5.19 or later that has io_uring".to_owned(),
-                Some(libc::ENOMEM) => "raise the limit of locked memory (ulimit -l)".to_owned(),
-                _ => "run a Linux kernel of 5.19 or later and allow io_uring to this process".to_owned(),
-            },
             StartError::Other { advice, .. } => advice.clone(),
         }
     }
@@ -137,14 +113,8 @@ impl fmt::Display for StartError {
             StartError::Address { address, error } => {
                 write!(formatter, "listen tcp {address}: bind: {}", reason(error))
             }
-            StartError::DataDirInUse { path } => {
-                write!(formatter, "data directory {} is locked by another process", path.display())
-            }
             StartError::Data { doing, path, error } => {
                 write!(formatter, "cannot {doing} {}: {}", path.display(), reason(error))
-            }
-            StartError::NoRing { error } => {
-                write!(formatter, "the kernel refuses an io_uring: {}", reason(error))
             }
             StartError::Other { what, .. } => formatter.write_str(what),
         }
@@ -155,12 +125,8 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             StartError::Bootstrap(error) => Some(error),
-            StartError::Address { error, .. }
-            | StartError::Data { error, .. }
-            | StartError::NoRing { error } => Some(error),
-            StartError::AddressInUse { .. } | StartError::DataDirInUse { .. } | StartError::Other { .. } => {
-                None
-            }
+            StartError::Address { error, .. } | StartError::Data { error, .. } => Some(error),
+            StartError::AddressInUse { .. } | StartError::Other { .. } => None,
         }
     }
 }
@@ -171,31 +137,6 @@ fn reason(error: &io::Error) -> String {
     let words = text.split(" (os error").next().unwrap_or_default();
     let mut letters = words.chars();
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
-}
-
-/// How long an address or a directory in use is asked for again: a restart overlaps with the old process.
-pub const BUSY_PATIENCE: Duration = Duration::from_secs(3);
-const BUSY_PAUSE: Duration = Duration::from_millis(50);
-
-/// Calls `attempt` until it does not fail with "in use" (`EADDRINUSE`) or "locked" (`EWOULDBLOCK`), for at
-/// most `patience`. Blocks; only for the start.
-///
-/// # Errors
-///
-/// The last error of `attempt`.
-pub fn retry_busy<T>(patience: Duration, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let deadline = Instant::now() + patience;
-    loop {
-        match attempt() {
-            Err(error) if is_busy(&error) && Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
-            result => return result,
-        }
-    }
-}
-
-/// True for the errors that [`retry_busy`] waits out.
-pub fn is_busy(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::WouldBlock)
 }
 
 #[cfg(test)]
@@ -213,27 +154,5 @@ mod tests {
         };
         assert_eq!(denied.to_string(), "cannot create /data: permission denied");
         assert!(denied.advice().starts_with("give this user the right"));
-        let ring = StartError::NoRing { error: io::Error::from_raw_os_error(libc::EPERM) };
-        assert_eq!(ring.to_string(), "the kernel refuses an io_uring: operation not permitted");
-        assert!(ring.advice().contains("seccomp"));
-    }
-
-    #[test]
-    fn busy_is_waited_out_and_other_errors_are_not() {
-        let mut calls = 0;
-        let result = retry_busy(Duration::from_secs(5), || {
-            calls += 1;
-            if calls < 3 { Err(io::Error::from_raw_os_error(libc::EADDRINUSE)) } else { Ok(calls) }
-        });
-        assert_eq!(result.unwrap(), 3);
-        let mut calls = 0;
-        let result: io::Result<()> = retry_busy(Duration::from_secs(5), || {
-            calls += 1;
-            Err(io::Error::from_raw_os_error(libc::EACCES))
-        });
-        assert_eq!((result.unwrap_err().raw_os_error(), calls), (Some(libc::EACCES), 1));
-        let result: io::Result<()> =
-            retry_busy(Duration::ZERO, || Err(io::Error::from_raw_os_error(libc::EWOULDBLOCK)));
-        assert!(is_busy(&result.unwrap_err()));
     }
 }

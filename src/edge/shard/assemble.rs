@@ -129,7 +129,7 @@ fn write_fresh<S: LogStore>(
 }
 
 impl Log {
-    /// True if Raft has to be bootstrapped: [`Log::raft`] then wants the first member.
+    /// True if Raft has to be bootstrapped: making it then wants the first member.
     pub fn is_new(&self) -> bool {
         self.start.is_none()
     }

@@ -151,7 +151,7 @@ impl<I: Io> Loop<I> {
         }
         self.completions = completions;
         self.pass_wishes();
-        let sequencer_busy = self.sequencer.turn(&mut self.io, now, &[self.shard.floor.clone()]);
+        let sequencer_busy = self.sequencer.turn(&mut self.io, now, std::slice::from_ref(&self.shard.floor));
         let shard_busy = self.drain_shard(now);
         self.http.answer(&mut self.shard, &self.sequencer, now);
         self.pass_wishes();
@@ -170,41 +170,46 @@ impl<I: Io> Loop<I> {
     }
 
     fn feed(&mut self, completion: Completion, now: Monotonic) -> Result<(), Stopped> {
-        let front = &mut self.shard.front;
         match completion {
             Completion::Accepted { conn, listener } => {
-                if !front.handle_accepted(conn.0, listener, now) {
+                if !self.shard.front.handle_accepted(conn.0, listener, now) {
                     self.io.close(conn);
                 }
             }
             Completion::Received { conn, bytes } => {
-                let views = self.shard.views.enter();
-                front.handle_bytes(conn.0, &bytes, views.load(), now);
+                self.with_front(|front, view| front.handle_bytes(conn.0, &bytes, view, now));
             }
             Completion::Closed { conn, cause } => {
                 let at_once = !matches!(cause, CloseCause::EndOfStream);
-                let views = self.shard.views.enter();
-                if front.handle_closed(conn.0, at_once, views.load(), now) {
+                if self.with_front(|front, view| front.handle_closed(conn.0, at_once, view, now)) {
                     self.io.close(conn);
                 }
             }
             Completion::Sent { conn } => {
-                let views = self.shard.views.enter();
-                front.handle_sent(conn.0, views.load(), now);
+                self.with_front(|front, view| front.handle_sent(conn.0, view, now));
             }
             Completion::LogWritten { token, buffer } => self.sequencer.log_written(token, &buffer, now),
             Completion::LogFailed { token, error } => self.sequencer.log_failed(token, error)?,
             Completion::SegmentReady { number } => self.sequencer.node.handle_segment_ready(number),
             Completion::SegmentFailed { number, error } => self.sequencer.segment_failed(number, error, now)?,
             Completion::Woken => {
-                if (self.stop)() && self.stopping_since.is_none() {
+                if self.stopping_since.is_none() && (self.stop)() {
                     self.stopping_since = Some(now);
                     self.io.stop_accepting();
-                    front.drain(now);
+                    self.shard.front.drain(now);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Lets the shard's clients see the newest view. A read that goes on beyond this announces what it needs
+    /// before the epoch is left, because from then on the cleaner may run (H5).
+    fn with_front<T>(&mut self, handle: impl FnOnce(&mut Front, &View) -> T) -> T {
+        let views = self.shard.views.enter();
+        let result = handle(&mut self.shard.front, views.load());
+        self.shard.floor.announce(self.shard.front.floor());
+        result
     }
 
     fn pass_wishes(&mut self) {
@@ -242,8 +247,9 @@ impl<I: Io> Loop<I> {
 
     fn is_drained(&mut self, now: Monotonic) -> bool {
         let Some(since) = self.stopping_since else { return false };
-        let late = now.since(since) >= DRAIN;
-        if !(self.shard.front.is_empty() || late) || (self.sequencer.node.has_work_in_flight() && !late) {
+        let is_late = now.since(since) >= DRAIN;
+        let is_done = self.shard.front.is_empty() && !self.sequencer.node.has_work_in_flight();
+        if !is_done && !is_late {
             return false;
         }
         self.sequencer.node.stop();

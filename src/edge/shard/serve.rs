@@ -235,7 +235,11 @@ fn run(config: Config, mut log: Log, ring: Ring, listeners: Vec<Listener>) -> Re
     logging::announce_ready(&config, &addresses);
     ops::announce_to_init();
     let received = Arc::clone(&signals);
-    core.stop_when(Box::new(move || received.received().is_some()));
+    core.stop_when(Box::new(move || {
+        let signal = received.received();
+        signal.into_iter().for_each(logging::announce_stop);
+        signal.is_some()
+    }));
     let stopped = core.run();
     match (signals.received(), stopped) {
         (Some(signal), Stopped::Asked) => Ok(Stop::Signal(signal)),

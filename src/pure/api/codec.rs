@@ -56,8 +56,8 @@ pub fn decode<M: Decode>(message: &Bytes) -> Result<M, DecodeError> {
     decode_from(Source::whole(message, Depth::REQUEST))
 }
 
-/// As [`decode`], with the status that etcd answers on a unary or server-streaming call (for messages of a
-/// client's stream see [`Status::undecodable_message`]).
+/// As [`decode`], with the status that etcd answers on a unary call (for messages of streams see
+/// [`Status::undecodable_message`]).
 pub fn decode_request<M: Decode>(message: &Bytes) -> Result<M, Status> {
     decode(message).map_err(Status::undecodable_request)
 }

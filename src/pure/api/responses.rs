@@ -4,7 +4,8 @@
 //! hold records.
 //! Always true: the bytes are those that Go's runtime writes: fields ascending, zero fields left out,
 //! `KeyValue`s exactly as stored; a message's length is known before its first byte is sent.
-//! Not here: gRPC's frame around a message, which revision goes into which header.
+//! Not here: gRPC's frame around a message, which revision goes into which header, watch responses (`watch`, which
+//! shares encoded events between watchers).
 //!
 //! Which header has what (`api/behaviours.md` section 1): most have all four numbers; those nested in a
 //! Txn only the revision; a nested Txn's own is empty; MemberList's has no revision; Defragment's response
@@ -12,7 +13,6 @@
 
 mod pieces;
 mod txn;
-mod watch;
 
 use bytes::Bytes;
 
@@ -26,7 +26,6 @@ pub use pieces::{Body, Piece};
 pub use txn::{
     DeleteRangeResponse, PutResponse, RangeResponse, ResponseOp, TxnResponse, Values, range_stream_chunk,
 };
-pub use watch::{WatchResponseHead, encode_event, event_len, push_event};
 
 /// A stored version of a key, as responses need it.
 pub trait StoredKv: Clone {

@@ -7,31 +7,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+pub use crate::pure::wire::grpc::status::Code;
 use crate::pure::wire::protobuf::DecodeError;
-
-/// gRPC's codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-#[expect(missing_docs, reason = "the names are gRPC's own")]
-pub enum Code {
-    Ok = 0,
-    Canceled = 1,
-    Unknown = 2,
-    InvalidArgument = 3,
-    DeadlineExceeded = 4,
-    NotFound = 5,
-    AlreadyExists = 6,
-    PermissionDenied = 7,
-    ResourceExhausted = 8,
-    FailedPrecondition = 9,
-    Aborted = 10,
-    OutOfRange = 11,
-    Unimplemented = 12,
-    Internal = 13,
-    Unavailable = 14,
-    DataLoss = 15,
-    Unauthenticated = 16,
-}
 
 /// How a call ended: the trailers `grpc-status` and `grpc-message`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,6 +174,8 @@ pub mod watch_reason {
     pub const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
     /// The id is taken on this stream.
     pub const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
+    /// More than `limits::watch::WATCHES_PER_STREAM_MAX`; etcd has no bound.
+    pub const TOO_MANY: &str = "etcdserver: too many watches on the stream";
     /// A start revision below zero.
     pub const NEGATIVE_START: &str = "etcdserver: mvcc: required revision has been compacted";
 }

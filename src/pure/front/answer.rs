@@ -10,7 +10,7 @@ use crate::pure::api::responses::{self, Body};
 use crate::pure::api::rpcs::Rpc;
 use crate::pure::api::status::Status;
 use crate::pure::mvcc::RecordRef;
-use crate::pure::session::{Code, Piece, SharedBytes, StreamId};
+use crate::pure::session::{Piece, SharedBytes, StreamId};
 
 /// A stored message as memory that a session may hold.
 struct RecordMemory(RecordRef);
@@ -28,35 +28,11 @@ pub(super) fn record_piece(record: RecordRef) -> Piece {
     Piece::Shared(memory, range)
 }
 
-/// gRPC's code as the session knows it.
-pub(super) fn session_code(status: &Status) -> Code {
-    const CODES: [Code; 17] = [
-        Code::Ok,
-        Code::Cancelled,
-        Code::Unknown,
-        Code::InvalidArgument,
-        Code::DeadlineExceeded,
-        Code::NotFound,
-        Code::AlreadyExists,
-        Code::PermissionDenied,
-        Code::ResourceExhausted,
-        Code::FailedPrecondition,
-        Code::Aborted,
-        Code::OutOfRange,
-        Code::Unimplemented,
-        Code::Internal,
-        Code::Unavailable,
-        Code::DataLoss,
-        Code::Unauthenticated,
-    ];
-    CODES[status.code as usize]
-}
-
 impl Front {
     /// Ends a request with a status.
     pub(super) fn end(&mut self, connection: &mut Connection, stream: StreamId, rpc: Rpc, status: &Status) {
         self.counts[rpc as usize].handled[status.code as usize] += 1;
-        connection.session.send_status(stream, session_code(status), &status.message);
+        connection.session.send_status(stream, status.code, &status.message);
     }
 
     /// The whole answer of a unary RPC, from a small message.

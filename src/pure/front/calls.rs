@@ -68,7 +68,8 @@ impl Call {
             State::Txn { revision, .. } => Some(*revision),
             // All history from its compact revision on.
             State::Hash { walk, .. } => Some(walk.compact_revision()),
-            State::RangeStream(read) => Some(read.revision()),
+            // Only inside a chunk.
+            State::RangeStream(read) => read.floor(),
             _ => None,
         }
     }

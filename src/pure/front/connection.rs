@@ -1,7 +1,10 @@
 //! A connection's events, one after the other.
 
+use std::time::Duration;
+
 use super::calls::State;
 use super::{Front, Outgoing};
+use crate::limits;
 use crate::pure::api::rpcs::{Kind, Rpc};
 use crate::pure::api::status::{self, Status};
 use crate::pure::node::View;
@@ -28,6 +31,8 @@ pub(super) struct Connection {
     /// The client sends nothing more.
     ended: bool,
     timer: Option<Monotonic>,
+    /// The session is over; a client that has not taken its last bytes by then is cut off.
+    linger_until: Option<Monotonic>,
 }
 
 /// The table of RPCs as sessions ask for it.
@@ -65,6 +70,7 @@ impl Front {
             receive_paused: false,
             ended: false,
             timer: None,
+            linger_until: None,
         });
         self.arm(&mut connection);
         let earlier = self.connections[key.slot()].replace(connection);
@@ -149,6 +155,10 @@ impl Front {
             let Some(event) = connection.session.poll_event() else { break };
             self.handle_event(connection, event, view, now);
         }
+        if connection.session.is_closed() && connection.linger_until.is_none() {
+            let until = now + Duration::from_secs(limits::http2::LINGER_SECONDS);
+            connection.linger_until = Some(until);
+        }
         self.after_events(connection);
     }
 
@@ -176,7 +186,8 @@ impl Front {
     /// Registers the session's next timeout if it is earlier than what is registered. A later one is found
     /// when the earlier fires.
     fn arm(&mut self, connection: &mut Connection) {
-        let Some(next) = connection.session.next_timeout() else { return };
+        let timeouts = [connection.session.next_timeout(), connection.linger_until];
+        let Some(next) = timeouts.into_iter().flatten().min() else { return };
         if connection.timer.is_some_and(|at| at <= next) {
             return;
         }
@@ -187,13 +198,23 @@ impl Front {
     }
 
     pub(super) fn fire_timers(&mut self, view: &View, now: Monotonic) {
-        while let Some((at, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+        // Each connection once: a session that wants to be woken in the past must not stop all others.
+        for _ in 0..self.timers.len() {
+            let Some((at, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now) else { return };
             self.timers.remove(&(at, key));
+            let mut cut = false;
             self.with_connection(key, |front, connection| {
                 connection.timer = None;
-                connection.session.handle_timeout(now);
-                front.take_events(connection, view, now);
+                cut = connection.linger_until.is_some_and(|until| until <= now);
+                if !cut {
+                    connection.session.handle_timeout(now);
+                    front.take_events(connection, view, now);
+                }
             });
+            if cut {
+                self.forget(key);
+                self.commands.push_back(Outgoing::Close(key));
+            }
         }
     }
 

@@ -6,13 +6,13 @@ use super::unary::{check_fresh, resolve_revision};
 use super::Front;
 use crate::limits;
 use crate::pure::api::authorize::{Authorized, Wanted, authorize};
-use crate::pure::api::codec::decode_request;
+use crate::pure::api::codec::decode;
 use crate::pure::api::requests::RangeRequest;
 use crate::pure::api::responses::{
     Body, HashKvResponse, HashResponse, RangeResponse, ResponseHeader, TxnResponse, Values, range_stream_chunk,
 };
 use crate::pure::api::rpcs::Rpc;
-use crate::pure::api::status::Status;
+use crate::pure::api::status::{self, Status};
 use crate::pure::api::validate;
 use crate::pure::apply::{ReadState, range_query};
 use crate::pure::mvcc::{RangeResult, RangeWalk};
@@ -42,8 +42,9 @@ pub(super) struct StreamRead {
 }
 
 impl StreamRead {
-    pub(super) fn revision(&self) -> Revision {
-        self.revision
+    /// What the chunk under way needs.
+    pub(super) fn floor(&self) -> Option<Revision> {
+        self.walk.as_ref().map(|walk| walk.revision())
     }
 
     /// Records that the client still wants at most; `None` without a limit.
@@ -52,7 +53,12 @@ impl StreamRead {
     }
 
     fn walk(&mut self) -> &mut RangeWalk {
-        let limit = self.left().map_or(self.chunk_max, |left| left.min(self.chunk_max));
+        // etcd sends all at once when the limit is negative.
+        let limit = match self.left() {
+            Some(left) => left.min(self.chunk_max),
+            None if self.request.limit < 0 => 0,
+            None => self.chunk_max,
+        };
         let (request, revision) = (&self.request, self.revision);
         self.walk.get_or_insert_with(|| {
             let mut query = range_query(request, revision);
@@ -225,6 +231,11 @@ impl Front {
             connection.session.want_room(stream);
             return Slice::NoRoom;
         }
+        // Between chunks the stream holds no floor: as in etcd a compaction may end it.
+        if read.walk.is_none() && read.revision < view.kv.compact_revision() {
+            self.end(connection, stream, rpc, &status::COMPACTED);
+            return Slice::Done;
+        }
         let mut work = Work::new(limits::slice::RANGE_UNITS);
         let found = match read.walk().step(&view.kv, &mut work) {
             Step::More | Step::Pending => return Slice::More,
@@ -250,7 +261,7 @@ impl Front {
         message: &bytes::Bytes,
         view: &View,
     ) -> Result<(), Status> {
-        let request: RangeRequest = decode_request(message)?;
+        let request: RangeRequest = decode(message).map_err(Status::undecodable_message)?;
         validate::validate_range(&request)?;
         validate::validate_range_stream(&request)?;
         check_fresh(request.serializable, view)?;

@@ -6,12 +6,13 @@ use super::Front;
 use super::answer::record_piece;
 use super::calls::State;
 use super::connection::Connection;
+use crate::limits;
 use crate::pure::api::authorize::{Authorized, Wanted, authorize};
-use crate::pure::api::codec::{self, Encode, decode, decode_request};
+use crate::pure::api::codec::{self, Encode, decode};
 use crate::pure::api::requests::{HealthCheckRequest, LeaseKeepAliveRequest, WatchCreateRequest, WatchRequest};
 use crate::pure::api::responses::{HealthCheckResponse, ServingStatus};
 use crate::pure::api::rpcs::Rpc;
-use crate::pure::api::status::{self, Status};
+use crate::pure::api::status::{self, Code, Status};
 use crate::pure::node::{Ask, View};
 use crate::pure::session::{Piece, StreamId};
 use crate::pure::watch::{self, HeaderIds, StreamKey, WatchCreate, WatchMessage};
@@ -48,7 +49,7 @@ impl Front {
         stream: StreamId,
         message: &Bytes,
     ) -> Result<(), Status> {
-        let request: HealthCheckRequest = decode_request(message)?;
+        let request: HealthCheckRequest = decode(message).map_err(Status::undecodable_message)?;
         let known = request.service.is_empty();
         let status = if known { ServingStatus::Serving } else { ServingStatus::ServiceUnknown };
         self.stream_message_out(connection, stream, Rpc::HealthWatch, &HealthCheckResponse { status });
@@ -134,6 +135,11 @@ impl Front {
             Ok(WatchRequest::Progress) => self.hub.request_progress(hub_stream, &view.kv),
         }
         self.deliver_to(connection, call, view);
+        // Events have their own bound; what is left are answers to requests, which a client must read.
+        if self.hub.queued_bytes(hub_stream) > limits::watch::UNREAD_ANSWERS_BYTES_MAX {
+            let text = "etcdserver: too many watch requests whose answers were not read";
+            self.end_stream(connection, call, &Status::new(Code::ResourceExhausted, text));
+        }
     }
 
     fn watch_create(&mut self, hub_stream: StreamKey, request: WatchCreateRequest, view: &View) {

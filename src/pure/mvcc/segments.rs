@@ -78,6 +78,17 @@ impl LogCursor {
         LogCursor { after: Position { main: revision.saturating_sub(1), sub: i64::MAX }, hint: None }
     }
 
+    /// Moves on, or back, to the first record with `main >= revision`. Going on keeps the place, so that many
+    /// short walks along the log cost no more than one.
+    pub fn seek(&mut self, revision: Revision) {
+        let target = LogCursor::at(revision);
+        if target.after < self.after {
+            *self = target;
+        } else {
+            self.after = target.after;
+        }
+    }
+
     /// The first record after the cursor whose main is at most `revision`, and where it lies; moves
     /// the cursor past it. `end` is the position of the table's last record.
     pub(super) fn next(
@@ -106,18 +117,19 @@ impl LogCursor {
     /// The segment and offset of the first record after the cursor; leaves them in the hint.
     fn locate(&mut self, table: &Table) -> Option<(Arc<AppendBuf>, usize)> {
         let hinted = self.hint.as_ref().and_then(|hint| Some((hint.buffer.upgrade()?, hint.offset)));
+        let after = self.after;
         if let Some((buffer, offset)) = &hinted
             && *offset < buffer.len()
+            && records::peek(&buffer.bytes()[*offset..]).0 > after
         {
             return hinted;
         }
-        let after = self.after;
         // The segment in which `after` lies, unless that is the one just read to its end.
-        if let Some((_, segment)) = table.last_while(|first| *first <= after)
-            && hinted.is_none_or(|(buffer, _)| !Arc::ptr_eq(&buffer, &segment.buffer))
-            && let Some(offset) = offset_after(&segment.buffer, after)
-        {
-            return Some(self.set_hint(segment, offset));
+        if let Some((_, segment)) = table.last_while(|first| *first <= after) {
+            let begin = hinted.filter(|(buffer, _)| Arc::ptr_eq(buffer, &segment.buffer)).map_or(0, |hinted| hinted.1);
+            if let Some(offset) = offset_after(&segment.buffer, begin, after) {
+                return Some(self.set_hint(segment, offset));
+            }
         }
         let (_, segment) = table.iter_from(|first| *first <= after).next()?;
         Some(self.set_hint(segment, 0))
@@ -130,10 +142,10 @@ impl LogCursor {
     }
 }
 
-/// Where the first record after a position begins in a segment. Walks record heads; only a cursor that
-/// starts, or whose segment was cleaned away, gets here.
-fn offset_after(buffer: &Arc<AppendBuf>, after: Position) -> Option<usize> {
-    let (mut offset, len) = (0, buffer.len());
+/// Where the first record after a position begins in a segment, at or behind the record at `begin`. Walks record
+/// heads; only a cursor that starts or jumps, or whose segment was cleaned away, gets here.
+fn offset_after(buffer: &Arc<AppendBuf>, begin: usize, after: Position) -> Option<usize> {
+    let (mut offset, len) = (begin, buffer.len());
     while offset < len {
         let (position, length) = records::peek(&buffer.bytes()[offset..]);
         if position > after {

@@ -367,6 +367,13 @@ fn check_view(view: &KvView, model: &Model, low: Revision, prng: &mut Prng) {
         }
     }
     assert!(ready(view.next_record(&mut cursor)).is_none());
+    for _ in 0..4 {
+        let revision = low + prng.below((high - low + 3) as u64) as Revision;
+        cursor.seek(revision);
+        let jumped = ready(view.next_record(&mut cursor)).map(|record| (record.main(), record.sub()));
+        let fresh = ready(view.next_record(&mut LogCursor::at(revision)));
+        assert_eq!(jumped, fresh.map(|record| (record.main(), record.sub())), "after a jump to {revision}");
+    }
 }
 
 /// Something that keeps a floor while the world goes on.

@@ -12,6 +12,8 @@ mod clean;
 mod messages;
 mod start;
 mod view;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -264,6 +266,8 @@ impl Node {
         self.feed_raft(now);
         let mut work = Work::new(limits::slice::APPLY_UNITS);
         self.apply_some(&mut work, now);
+        // What applying set off (an election, own proposals) does not wait for another event.
+        self.feed_raft(now);
         self.flush();
         let may_propose = !self.proposed.is_empty() && !self.log_is_full;
         !self.committed.is_empty() || self.applying.is_some() || may_propose

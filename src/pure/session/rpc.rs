@@ -132,6 +132,10 @@ impl Rpc {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Monotonic> {
+        // Nothing is left to do at a time: a time that stays in the past would keep the loop busy for ever.
+        if self.connection.is_closed() {
+            return None;
+        }
         let handshake = self.connection.is_in_handshake().then_some(self.handshake_until);
         [self.connection.next_timeout(), self.deadlines.next(), handshake].into_iter().flatten().min()
     }

@@ -439,6 +439,7 @@ fn silent_and_half_known_clients_are_closed_in_time() {
         assert_eq!(client.session.next_timeout(), Some(Monotonic(10_000_000_000)), "{bytes:?}");
         client.session.handle_timeout(Monotonic(10_000_000_000));
         assert!(client.session.is_closed(), "{bytes:?}");
+        assert_eq!(client.session.next_timeout(), None, "closed and still to be woken: {bytes:?}");
     }
 }
 

@@ -124,7 +124,7 @@ impl Flow {
     pub fn seek(&mut self, next: Revision) {
         assert!(!self.is_inside(), "a revision is delivered whole");
         self.next = next;
-        self.cursor = LogCursor::at(next);
+        self.cursor.seek(next);
         self.records.clear();
         self.ahead.clear();
     }

@@ -17,6 +17,7 @@ use super::registry::{Flags, NONE, Place, Registry, Watcher};
 use super::stream::{Queued, Stream};
 use super::{HubConfig, StreamKey, WatchCreate};
 use crate::limits::watch::{MESSAGE_OVERHEAD_BYTES, NEAR_REVISIONS, QUANTUM_UNITS};
+use crate::pure::api::status::watch_reason;
 use crate::pure::mvcc::KvView;
 use crate::pure::types::Revision;
 use crate::stdx::prng::Prng;
@@ -99,17 +100,18 @@ impl Hub {
             end => Interval::Between(start_key, end),
         };
         let is_empty = matches!(interval, Interval::Between(start, end) if start >= end);
-        let is_taken = request.watch_id != 0 && self.registry.find(stream, request.watch_id).is_some();
+        let is_taken = request.watch_id != 0
+            && (stream.lost.contains(&request.watch_id) || self.registry.find(stream, request.watch_id).is_some());
         let refusal = if request.start_revision < 0 {
-            Some("etcdserver: mvcc: required revision has been compacted".into())
+            Some(watch_reason::NEGATIVE_START.into())
         } else if let Err(reason) = permitted {
             Some(reason)
         } else if is_empty {
-            Some("mvcc: watcher range is empty".into())
+            Some(watch_reason::EMPTY_RANGE.into())
         } else if is_taken {
-            Some("mvcc: duplicate watch ID provided on the WatchStream".into())
-        } else if stream.ids.len() >= self.registry.config.watches_per_stream_max {
-            Some("etcdserver: too many watches on the stream".into())
+            Some(watch_reason::DUPLICATE_ID.into())
+        } else if stream.ids.len() + stream.lost.len() >= self.registry.config.watches_per_stream_max {
+            Some(watch_reason::TOO_MANY.into())
         } else {
             None
         };
@@ -124,6 +126,9 @@ impl Hub {
         if start != 0 && start < view.compact_revision() {
             let compact_revision = view.compact_revision();
             self.registry.push(key, Queued::Compacted { watch_id: id, compact_revision });
+            if let Some(stream) = self.registry.streams.get_mut(key.0) {
+                stream.lost.insert(id);
+            }
             return None;
         }
         if self.registry.flow_count == 0 && !self.head.is_inside() {
@@ -149,13 +154,25 @@ impl Hub {
     /// Answers a cancel request; an unknown id has no answer. Events already queued still come before.
     pub fn cancel(&mut self, key: StreamKey, id: i64, view: &KvView) {
         let Some(stream) = self.registry.streams.get(key.0) else { return };
-        let Some(number) = self.registry.find(stream, id) else { return };
+        let Some(number) = self.registry.find(stream, id) else {
+            self.release_lost(key, id, view);
+            return;
+        };
         self.registry.push(key, Queued::Canceled { watch_id: id, revision: view.revision() });
         self.remove(number);
     }
 
+    /// The client cancels a watch that a compaction has cancelled before: its id is free from here on.
+    fn release_lost(&mut self, key: StreamKey, id: i64, view: &KvView) {
+        let Some(stream) = self.registry.streams.get_mut(key.0) else { return };
+        if stream.lost.remove(&id) {
+            self.registry.push(key, Queued::Canceled { watch_id: id, revision: view.revision() });
+        }
+    }
+
     /// Takes a progress request. It is answered when everything up to the view's revision is queued for
-    /// all watches of the stream; never if there is none, or one starts in the future. Requests that wait
+    /// all watches of the stream; never if there is none, one starts in the future, or a
+    /// compaction has cancelled one that the client has not cancelled since. Requests that wait
     /// share one answer.
     pub fn request_progress(&mut self, key: StreamKey, view: &KvView) {
         #[cfg(any(test, feature = "testing"))]
@@ -170,7 +187,8 @@ impl Hub {
         }
         let Some(stream) = self.registry.streams.get_mut(key.0) else { return };
         let is_future = stream.future.last().is_some_and(|&(start, _)| start > view.revision());
-        if stream.ids.is_empty() || is_future {
+        // etcd never counts a watch that a compaction cancelled as caught up.
+        if stream.ids.is_empty() || is_future || !stream.lost.is_empty() {
             return;
         }
         stream.progress = Some(view.revision());
@@ -353,14 +371,15 @@ impl Hub {
     /// True if the id is in use.
     #[cfg(test)]
     pub(super) fn has_watch(&self, key: StreamKey, id: i64) -> bool {
-        self.registry.streams.get(key.0).is_some_and(|stream| self.registry.find(stream, id).is_some())
+        let stream = self.registry.streams.get(key.0);
+        stream.is_some_and(|stream| stream.lost.contains(&id) || self.registry.find(stream, id).is_some())
     }
 
     /// The first id from the stream's counter on that is not in use.
     fn choose_id(&mut self, key: StreamKey) -> i64 {
         let stream = self.registry.streams.get(key.0).expect("the caller found the stream");
         let mut id = stream.next_id;
-        while self.registry.find(stream, id).is_some() {
+        while stream.lost.contains(&id) || self.registry.find(stream, id).is_some() {
             id = id.wrapping_add(1);
         }
         let stream = self.registry.streams.get_mut(key.0).expect("the caller found the stream");

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::pure::mvcc::RecordRef;
 use crate::pure::types::{Revision, Term};
+use crate::pure::wire::protobuf as pb;
 
 /// What a response's header tells beside the revision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,23 +67,17 @@ impl WatchMessage {
     /// Appends everything before the events. The message goes on with [`WatchMessage::pieces`].
     pub fn encode_head(&self, ids: &HeaderIds, out: &mut Vec<u8>) {
         let numbers = [ids.cluster_id, ids.member_id, self.revision as u64, ids.raft_term.0];
-        let header_bytes: usize =
-            numbers.iter().filter(|&&number| number != 0).map(|&number| 1 + varint_len(number)).sum();
-        out.push(tag(1, LENGTH));
-        put_varint(out, header_bytes as u64);
+        let header_bytes: usize = (1..).zip(numbers).map(|(field, number)| pb::uint_field_len(field, number)).sum();
+        pb::put_message_head(out, 1, header_bytes);
         for (field, number) in (1..).zip(numbers) {
-            put_number(out, field, number);
+            pb::put_uint_field(out, field, number);
         }
-        put_number(out, 2, self.watch_id as u64);
-        put_number(out, 3, u64::from(self.created));
-        put_number(out, 4, u64::from(self.canceled));
-        put_number(out, 5, self.compact_revision as u64);
-        if !self.cancel_reason.is_empty() {
-            out.push(tag(6, LENGTH));
-            put_varint(out, self.cancel_reason.len() as u64);
-            out.extend_from_slice(self.cancel_reason.as_bytes());
-        }
-        put_number(out, 7, u64::from(self.fragment));
+        pb::put_int_field(out, 2, self.watch_id);
+        pb::put_uint_field(out, 3, u64::from(self.created));
+        pb::put_uint_field(out, 4, u64::from(self.canceled));
+        pb::put_int_field(out, 5, self.compact_revision);
+        pb::put_bytes_field(out, 6, self.cancel_reason.as_bytes());
+        pb::put_uint_field(out, 7, u64::from(self.fragment));
     }
 
     /// The encoded events, to follow the head.
@@ -124,49 +119,19 @@ impl Piece {
 /// response's events: both tags and lengths, and the event's type. `prev_bytes` is the whole encoded
 /// `prev_kv` field (0 for none), which the caller appends after the `KeyValue`.
 pub(super) fn put_event_head(out: &mut Vec<u8>, is_delete: bool, kv_bytes: usize, prev_bytes: usize) {
-    let kind_bytes = if is_delete { 2 } else { 0 };
-    let event_bytes = kind_bytes + field_bytes(kv_bytes) + prev_bytes;
-    out.push(tag(11, LENGTH));
-    put_varint(out, event_bytes as u64);
-    put_number(out, 1, u64::from(is_delete));
-    out.push(tag(2, LENGTH));
-    put_varint(out, kv_bytes as u64);
+    let kind = u64::from(is_delete);
+    let event_bytes = pb::uint_field_len(1, kind) + field_bytes(kv_bytes) + prev_bytes;
+    pb::put_message_head(out, 11, event_bytes);
+    pb::put_uint_field(out, 1, kind);
+    pb::put_message_head(out, 2, kv_bytes);
 }
 
 /// Appends what stands before the `KeyValue` of the field `prev_kv`.
 pub(super) fn put_prev_head(out: &mut Vec<u8>, kv_bytes: usize) {
-    out.push(tag(3, LENGTH));
-    put_varint(out, kv_bytes as u64);
+    pb::put_message_head(out, 3, kv_bytes);
 }
 
-/// Bytes of a length-delimited field with a tag of one byte.
+/// Bytes of a nested message's field, one of the first fifteen.
 pub(super) fn field_bytes(content_bytes: usize) -> usize {
-    1 + varint_len(content_bytes as u64) + content_bytes
-}
-
-const NUMBER: u8 = 0;
-const LENGTH: u8 = 2;
-
-fn tag(field: u8, wire: u8) -> u8 {
-    debug_assert!(field < 16, "a tag of one byte");
-    field << 3 | wire
-}
-
-fn put_number(out: &mut Vec<u8>, field: u8, number: u64) {
-    if number != 0 {
-        out.push(tag(field, NUMBER));
-        put_varint(out, number);
-    }
-}
-
-fn put_varint(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-fn varint_len(number: u64) -> usize {
-    (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
+    pb::message_field_len(1, content_bytes)
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: the shard's watchers, their index, the ordered queue of each of its watch streams.
 //! Takes: requests of clients, published views, the time. Gives: messages, one stream at a time.
-//! Always true (spec E): a watcher gets every matching event from its start on exactly once, ascending,
+//! Always true: a watcher gets every matching event from its start on exactly once, ascending,
 //! all events of a revision in one response (or in fragments, if asked for); `created` comes first,
 //! nothing after `canceled`; no progress message overtakes an event; a stream whose client does not
 //! read holds at most its bound and one revision; who is in flow is never cancelled by a compaction.
@@ -12,8 +12,6 @@
 //! published view and hands each event to the streams; whoever has no room left, or started in the past,
 //! is *behind* and is served by sweeps over older revisions until it is back at the head.
 
-#[cfg(test)]
-mod bench;
 mod event;
 mod flow;
 mod hub;

@@ -345,6 +345,9 @@ impl Registry {
         let Watcher { stream, id, .. } = self.watchers[number];
         self.push(stream, Queued::Compacted { watch_id: id, compact_revision });
         self.remove(number);
+        if let Some(stream) = self.streams.get_mut(stream.0) {
+            stream.lost.insert(id);
+        }
     }
 
     /// Has the stream's progress request looked at, if it has one.

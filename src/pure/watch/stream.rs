@@ -22,6 +22,8 @@ use crate::stdx::time::Monotonic;
 pub(super) struct Stream {
     /// Watchers by watch id (hashed and compared by the registry).
     pub ids: HashTable<u32>,
+    /// Ids of watches that a compaction cancelled. As in etcd they stay taken until the client cancels them.
+    pub lost: BTreeSet<i64>,
     /// Where the search for a free id goes on.
     pub next_id: i64,
     queue: VecDeque<Queued>,
@@ -69,6 +71,7 @@ impl Stream {
     pub fn new(tick_time: Monotonic, tick_period: Duration) -> Stream {
         Stream {
             ids: HashTable::new(),
+            lost: BTreeSet::new(),
             next_id: 0,
             queue: VecDeque::new(),
             is_ready: false,
@@ -93,9 +96,10 @@ impl Stream {
         !self.congested && (self.queued_bytes == 0 || self.queued_bytes + bytes <= bytes_max)
     }
 
-    /// Notes that events of `bytes` were refused: no more until half the queue is free, and enough for them.
+    /// Notes that events of `bytes` were refused: no more until most of the queue is free, so that those who turned
+    /// behind catch up with many events at once, and enough for them.
     pub fn congest(&mut self, bytes: usize, bytes_max: usize) {
-        let resume_bytes = (bytes_max / 2).min(bytes_max.saturating_sub(bytes));
+        let resume_bytes = (bytes_max / 8).min(bytes_max.saturating_sub(bytes));
         self.resume_bytes = if self.congested { self.resume_bytes.min(resume_bytes) } else { resume_bytes };
         self.congested = true;
     }

@@ -205,6 +205,8 @@ struct Client {
     creates: VecDeque<(i64, i64, String, Option<Watch>)>,
     /// Cancels without an answer yet.
     cancels: VecDeque<i64>,
+    /// Watches that a compaction cancelled: their ids stay taken until the client cancels them.
+    lost: BTreeSet<i64>,
     /// Revisions of progress requests; more than there are answers, since those that waited share one.
     progress: VecDeque<i64>,
     events: u64,
@@ -230,6 +232,7 @@ impl Client {
             watches: BTreeMap::new(),
             creates: VecDeque::new(),
             cancels: VecDeque::new(),
+            lost: BTreeSet::new(),
             progress: VecDeque::new(),
             events: 0,
             responses_large: 0,
@@ -318,6 +321,10 @@ impl Client {
     }
 
     fn receive_canceled(&mut self, response: &WatchResponse, revision: i64, log: &Log) -> Result<(), String> {
+        if response.compact_revision == 0 && self.lost.remove(&response.watch_id) {
+            check!(self.cancels.pop_front() == Some(response.watch_id), "canceled without a request");
+            return Ok(());
+        }
         let watch = self.watches.remove(&response.watch_id).ok_or("canceled without a watch")?;
         check!(response.cancel_reason.is_empty() && response.events.is_empty(), "bare");
         check!(watch.fragments.is_empty(), "canceled inside fragments");
@@ -327,6 +334,7 @@ impl Client {
             return Ok(());
         }
         self.compacted += 1;
+        self.lost.insert(response.watch_id);
         check!(revision == 0, "a compaction's cancel has no revision");
         check!(response.compact_revision <= log.store.compact_revision(), "compact revision");
         check!(watch.next < response.compact_revision, "cancelled, but nothing was missing");
@@ -512,9 +520,9 @@ impl World {
         let at = self.prng.below(self.clients.len() as u64) as usize;
         let id = self.prng.below(8) as i64;
         let client = &mut self.clients[at];
-        let watchers = self.hub.counts().watchers;
+        let answers = self.hub.has_watch(client.key, id);
         self.hub.cancel(client.key, id, &self.view);
-        if self.hub.counts().watchers < watchers {
+        if answers {
             client.cancels.push_back(id);
         }
     }

@@ -26,10 +26,6 @@ fn record(key: &str, at: Revision, value: &str) -> Fake {
     Fake { kv: encode(&kv), key: key.to_owned(), at, lease, tombstone: false }
 }
 
-fn tombstone(key: &str, at: Revision) -> Fake {
-    let kv = encode(&KeyValue { key: key.as_bytes(), mod_revision: at, ..Default::default() });
-    Fake { kv, key: key.to_owned(), at, lease: 0, tombstone: true }
-}
 
 impl StoredKv for Fake {
     fn kv_bytes(&self) -> &[u8] {
@@ -166,54 +162,6 @@ fn transactions() {
              responses{{response_delete_range{{header{{revision:9}}}}}}"
         ),
     );
-}
-
-#[test]
-fn watch_responses() {
-    let message = "etcdserverpb.WatchResponse";
-    let head = WatchResponseHead { header: HEADER, ..Default::default() };
-    check(message, &WatchResponseHead { created: true, ..head }, &format!("{SHOWN} created"));
-    let refused = WatchResponseHead {
-        watch_id: -1,
-        created: true,
-        canceled: true,
-        cancel_reason: "mvcc: watcher range is empty",
-        ..head
-    };
-    let expected =
-        format!("{SHOWN} watch_id:-1 created canceled cancel_reason:\"mvcc: watcher range is empty\"");
-    check(message, &refused, &expected);
-    let compacted = WatchResponseHead {
-        header: ResponseHeader { revision: 0, ..HEADER },
-        watch_id: 3,
-        canceled: true,
-        compact_revision: 8,
-        ..head
-    };
-    let header = "header{cluster_id:1 member_id:2 raft_term:4}";
-    check(message, &compacted, &format!("{header} watch_id:3 canceled compact_revision:8"));
-
-    let (old, new, gone) = (record("a", 5, "x"), record("a", 6, "y"), tombstone("a", 7));
-    let events = [(&old, None), (&new, Some(&old)), (&gone, Some(&new)), (&gone, None)];
-    let old = "{key:\"a\" create_revision:4 mod_revision:5 version:2 value:\"x\"}";
-    let new = "{key:\"a\" create_revision:5 mod_revision:6 version:2 value:\"y\" lease:77}";
-    let gone = "{key:\"a\" mod_revision:7}";
-    let expected = format!(
-        "{SHOWN} fragment events{{kv{old}}} events{{kv{new} prev_kv{old}}} \
-         events{{type:1 kv{gone} prev_kv{new}}} events{{type:1 kv{gone}}}"
-    );
-    let head = WatchResponseHead { fragment: true, ..head };
-    let mut shared = encode(&head);
-    let length = head.encoded_len() + events.iter().map(|(kv, prev)| event_len(*kv, *prev)).sum::<usize>();
-    let write = |body: &mut Body<Fake>| {
-        head.encode(body.out());
-        for (kv, prev) in events {
-            push_event(body, kv, prev);
-            shared.extend(encode_event(kv, prev));
-        }
-    };
-    check_body(message, length, write, &expected);
-    assert_eq!(Schema::load().show(message, &shared), expected);
 }
 
 #[test]

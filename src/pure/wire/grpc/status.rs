@@ -11,7 +11,7 @@ use crate::pure::wire::hpack::encoder;
 #[allow(missing_docs, reason = "the names of gRPC's specification")]
 pub enum Code {
     Ok = 0,
-    Cancelled = 1,
+    Canceled = 1,
     Unknown = 2,
     InvalidArgument = 3,
     DeadlineExceeded = 4,

@@ -427,9 +427,9 @@ func (g *generator) rangeRequest(stream bool, option, row string) *pb.RangeReque
 	case "Compacted":
 		r.Revision = g.revision("revision.compacted")
 	case "StreamSort":
-		for r.SortOrder == pb.RangeRequest_NONE && r.SortTarget == pb.RangeRequest_KEY || r.SortOrder == pb.RangeRequest_ASCEND && r.SortTarget == pb.RangeRequest_KEY {
+		for r.SortOrder == pb.RangeRequest_NONE || r.SortOrder == pb.RangeRequest_ASCEND && r.SortTarget == pb.RangeRequest_KEY {
 			switch {
-			case option == "target.key":
+			case strings.HasPrefix(option, "target."):
 				r.SortOrder = pb.RangeRequest_DESCEND
 			case strings.HasPrefix(option, "order."):
 				r.SortTarget = pb.RangeRequest_SortTarget(1 + g.Intn(4))

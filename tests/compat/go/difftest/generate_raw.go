@@ -100,7 +100,7 @@ func (g *generator) mutated() Op {
 		}
 	}
 	method, client := rawMethod(kind)
-	return Op{Kind: kindRaw, Method: method, Client: client, Req: body}
+	return Op{Kind: kindRaw, Method: method, Client: client, Req: body, Mutated: true}
 }
 
 func init() {

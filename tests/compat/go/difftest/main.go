@@ -26,6 +26,7 @@ var (
 	flagOps         = flag.Int("ops", 20_000, "steps in all")
 	flagRound       = flag.Int("round", 2_000, "steps between fresh starts")
 	flagCoverage    = flag.Int("coverage", 0, "fail when a cell of the coverage table was hit fewer times")
+	flagAim         = flag.Int("aim", 3, "in each round, aim at a cell until it was hit this often")
 	flagTable       = flag.Bool("table", false, "print the whole coverage table")
 	flagDifferences = flag.String("differences", "tests/compat/differences.md", "differences on purpose")
 	flagShrink      = flag.Duration("shrink", 3*time.Minute, "time for making a failing case smaller")
@@ -97,13 +98,13 @@ type seen struct {
 }
 
 // round makes up to n steps from one seed.
-func (b *bench) round(seed int64, n int, total *coverage, goal int, others *seen) (*failure, int, error) {
+func (b *bench) round(seed int64, n int, total *coverage, others *seen) (*failure, int, error) {
 	p, err := b.pair()
 	if err != nil {
 		return nil, 0, err
 	}
 	defer p.close()
-	table := newCoverage(goal)
+	table := newCoverage(*flagAim)
 	g := newGenerator(seed, p, table)
 	g.pending = opening(g)
 	closing := []Op{{Kind: kindSettle},
@@ -246,6 +247,13 @@ func (b *bench) shrink(f *failure, limit time.Duration) *failure {
 		return f
 	}
 	best := again
+	// Most differences need little of what went before.
+	for tail := 1; tail < len(best.ops)/2; tail *= 4 {
+		if got := try(append([]Op(nil), best.ops[len(best.ops)-tail:]...)); got != nil {
+			best = got
+			break
+		}
+	}
 	for size := max(len(best.ops)/2, 1); time.Now().Before(until); {
 		shorter := false
 		for from := max(len(best.ops)-1-size, 0); time.Now().Before(until); from -= size {
@@ -300,7 +308,8 @@ func main() {
 }
 
 func report(b *bench, f *failure, seed int64) {
-	fmt.Printf("difference with seed %d at step %d:\n%s\n", seed, len(f.ops), f.describe())
+	fmt.Printf("difference with seed %d at step %d (again with -seed %d -ops %d -round %d -aim %d):\n%s\n",
+		seed, len(f.ops), seed, *flagRound, *flagRound, *flagAim, f.describe())
 	if *flagACommand != "" && *flagShrink > 0 {
 		f = b.shrink(f, *flagShrink)
 		fmt.Printf("minimal case, %d steps (seed %d):\n", len(f.ops), seed)
@@ -339,16 +348,11 @@ func run(b *bench) int {
 		size = *flagOps
 	}
 	size = min(size, *flagOps)
-	rounds := (*flagOps + size - 1) / size
-	goal := 2
-	if *flagCoverage > 0 {
-		goal = *flagCoverage/rounds + 2
-	}
-	total := newCoverage(goal)
+	total := newCoverage(*flagAim)
 	others := &seen{map[string]int{}, map[string]int{}, map[string]time.Duration{}}
 	done := 0
 	for seed := *flagSeed; done < *flagOps; seed++ {
-		f, n, err := b.round(seed, min(size, *flagOps-done), total, goal, others)
+		f, n, err := b.round(seed, min(size, *flagOps-done), total, others)
 		if err != nil {
 			fatal("%v", err)
 		}

@@ -14,12 +14,13 @@ import (
 // Op is one step of a run. It holds no pointer and no absolute revision, so a step means the
 // same when steps before it are taken away: that is what makes shrinking work.
 type Op struct {
-	Kind   string `json:"kind"`
-	Req    []byte `json:"req,omitempty"`    // wire form; revisions may be symbols, see below
-	Method string `json:"method,omitempty"` // Kind raw: full method name
-	Client bool   `json:"client_stream,omitempty"`
-	Stream int    `json:"stream,omitempty"` // watch kinds: which stream
-	Watch  int    `json:"watch,omitempty"`  // watch.cancel: which of the stream's open watchers
+	Kind    string `json:"kind"`
+	Req     []byte `json:"req,omitempty"`    // wire form; revisions may be symbols, see below
+	Method  string `json:"method,omitempty"` // Kind raw: full method name
+	Client  bool   `json:"client_stream,omitempty"`
+	Mutated bool   `json:"mutated,omitempty"` // Kind raw: a damaged request, which may be legal still
+	Stream  int    `json:"stream,omitempty"`  // watch kinds: which stream
+	Watch   int    `json:"watch,omitempty"`   // watch.cancel: which of the stream's open watchers
 }
 
 // Values of Watch that name no open watcher.

@@ -235,6 +235,9 @@ func (o options) leaseID(id int64, p *pair) {
 
 func (o options) txn(r *pb.TxnRequest) {
 	depth, kinds := o.txnTree(r, 1)
+	if crashes(r) {
+		o.add("crash.ignore_after_delete")
+	}
 	o.add("depth.%d", min(depth, 5))
 	if depth > 5 {
 		o.add("depth.many")
@@ -253,6 +256,32 @@ func (o options) txn(r *pb.TxnRequest) {
 		o.add("ops.many")
 	}
 	o.add("compares.%s", count(len(r.Compare)))
+}
+
+// crashes tells of a transaction that real servers die of: a deletion up to the end of the key space
+// is not seen by the check for duplicate keys, so a put that ignores its value can follow it and then
+// does not find the key.
+func crashes(r *pb.TxnRequest) bool {
+	deletes, ignores := txnParts(r)
+	return deletes && ignores
+}
+
+func txnParts(r *pb.TxnRequest) (deletes, ignores bool) {
+	for _, branch := range [][]*pb.RequestOp{r.Success, r.Failure} {
+		for _, op := range branch {
+			if d := op.GetRequestDeleteRange(); d != nil && bytes.Equal(d.RangeEnd, []byte{0}) {
+				deletes = true
+			}
+			if q := op.GetRequestPut(); q != nil && (q.IgnoreValue || q.IgnoreLease) {
+				ignores = true
+			}
+			if t := op.GetRequestTxn(); t != nil {
+				x, y := txnParts(t)
+				deletes, ignores = deletes || x, ignores || y
+			}
+		}
+	}
+	return deletes, ignores
 }
 
 func (o options) txnTree(r *pb.TxnRequest, level int) (int, map[string]bool) {
@@ -411,6 +440,9 @@ func rowOf(a answer) string {
 func rawOptions(op *Op) []string {
 	kind, _ := rawKind(op.Method)
 	out := []string{"raw"}
+	if op.Mutated {
+		out = append(out, "raw.mutated")
+	}
 	if m := newRequest(kind); m != nil && proto.Unmarshal(op.Req, m) == nil {
 		out = append(out, optionsOf(kind, m, &pair{})...)
 		if r, ok := m.(*pb.TxnRequest); ok {

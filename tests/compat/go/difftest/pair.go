@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -55,9 +58,11 @@ type pairWatcher struct {
 	request  *pb.WatchCreateRequest
 	start    int64
 	options  []string
+	lost     int64
 	compacts bool // has to be cancelled as compacted
 	cursor   int  // into pair.events
 	expected int  // events due by now
+	behind   bool // started in the past and not known to have caught up
 	compared int
 }
 
@@ -71,6 +76,9 @@ func newPair(a, b *server, differences string) (*pair, error) {
 	if p.b, err = openSide(b); err != nil {
 		p.a.close()
 		return nil, err
+	}
+	if oldVersion(p.a.version) || oldVersion(p.b.version) {
+		stableSortCount = 6
 	}
 	p.rules = readRules(differences, p.a.version)
 	return p, nil
@@ -110,6 +118,16 @@ func (p *pair) run(op *Op) []diff {
 	default:
 		diffs = p.runCall(op)
 	}
+	if p.last.a.err != nil && status.Code(p.last.a.err) == codes.Unavailable || p.last.b.err != nil && status.Code(p.last.b.err) == codes.Unavailable {
+		// A server that dies of a request answers it so; it takes a moment until it is gone.
+		for _, s := range []*side{p.a, p.b} {
+			select {
+			case <-s.exited:
+				diffs = append(diffs, diff{"server " + s.name, "died", "died"})
+			case <-time.After(500 * time.Millisecond):
+			}
+		}
+	}
 	if len(diffs) == 0 {
 		diffs = p.follow()
 	}
@@ -124,7 +142,11 @@ func (p *pair) run(op *Op) []diff {
 		}
 		return diffs
 	}
-	return p.rules.unexplained(kind, p.last.options, diffs)
+	options := p.last.options
+	if kind == kindHashKV && fromMemory(diffs) {
+		options = append(slices.Clone(options), "answer.remembered")
+	}
+	return p.rules.unexplained(kind, options, diffs)
 }
 
 // call sends a unary request (or a stream that behaves like one) to both.
@@ -158,6 +180,9 @@ func (p *pair) runCall(op *Op) []diff {
 		if diffs := p.settle(); len(diffs) > 0 {
 			return diffs
 		}
+		if diffs := p.proveSynced(); len(diffs) > 0 {
+			return diffs
+		}
 	}
 	a, b := p.call(op.Kind, request)
 	if r, ok := request.(*pb.LeaseGrantRequest); ok && a.err == nil && b.err == nil && ephemeral(r) {
@@ -169,6 +194,9 @@ func (p *pair) runCall(op *Op) []diff {
 	p.last.row = rowOf(a)
 	p.learn(request, a)
 	diffs := compareAnswers(a, b)
+	if op.Kind == kindCompact && a.err == nil && b.err == nil {
+		both(p, func(s *side) bool { return s.swept(p.compact) })
+	}
 	if op.Kind == kindTimeToLive {
 		diffs = slices.DeleteFunc(diffs, func(d diff) bool { return d.field == "TTL" && closeTTL(a, b) })
 	}
@@ -383,8 +411,15 @@ func (p *pair) runWatchCreate(op *Op) []diff {
 		return []diff{{"stream", "opens", err.Error()}}
 	}
 	message := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: request}}
+	lost := int64(-1)
+	if p.rules.has("tombstone") {
+		lost = p.compact
+	}
 	get := func(s *side) answer {
 		stream := s.streams[op.Stream]
+		stream.mu.Lock()
+		stream.lost = lost
+		stream.mu.Unlock()
 		if err := stream.send(message); err != nil {
 			return answer{err: err}
 		}
@@ -422,6 +457,8 @@ func (p *pair) runWatchCreate(op *Op) []diff {
 		w.start = created.Header.GetRevision() + 1
 	}
 	w.compacts = w.start < p.compact
+	w.behind = w.start <= p.current
+	w.lost = lost
 	if w.compacts {
 		p.last.row = "Compacted"
 	}
@@ -450,7 +487,7 @@ func (w *pairWatcher) wants(e *mvccpb.Event) bool {
 			return false
 		}
 	}
-	return e.Kv.ModRevision >= w.start
+	return e.Kv.ModRevision >= w.start && !(e.Type == mvccpb.Event_DELETE && e.Kv.ModRevision == w.lost)
 }
 
 // settle waits until every watcher on both sides has been told all it has to be told by now, and
@@ -505,6 +542,48 @@ func (p *pair) settle() []diff {
 		diffs = append(diffs, streamProblems(n, p.b.name, known, sb)...)
 	}
 	return diffs
+}
+
+// proveSynced waits until no watcher is behind any more. One that has nothing to be told gives no
+// sign of that, so another one is created after it that has: a server that serves those behind in
+// passes over all of them has then served both.
+func (p *pair) proveSynced() []diff {
+	behind := false
+	for _, known := range p.streams {
+		for _, w := range known.open {
+			behind = behind || w.behind
+			w.behind = false
+		}
+	}
+	if !behind || len(p.events) == 0 {
+		return nil
+	}
+	last := p.events[len(p.events)-1].Kv
+	request := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
+		CreateRequest: &pb.WatchCreateRequest{Key: last.Key, StartRevision: last.ModRevision}}}
+	ea, eb := both(p, func(s *side) error {
+		probe, err := s.openWatch()
+		if err != nil {
+			return err
+		}
+		defer probe.cancel()
+		if err := probe.send(request); err != nil {
+			return err
+		}
+		told := waitUntil(s, settleTimeout, func() bool {
+			probe.mu.Lock()
+			defer probe.mu.Unlock()
+			return probe.err != nil || probe.firstSlot() != nil && len(probe.firstSlot().events) > 0
+		})
+		if !told {
+			return fmt.Errorf("a watcher from revision %d was never told of it", last.ModRevision)
+		}
+		return nil
+	})
+	if ea != nil || eb != nil {
+		return []diff{{"watch of the newest revision", fmt.Sprint(ea), fmt.Sprint(eb)}}
+	}
+	return nil
 }
 
 func streamProblems(n int, name string, known *pairStream, s *watchStream) []diff {
@@ -732,4 +811,17 @@ func (p *pair) runWatchClose(op *Op) []diff {
 	}
 	delete(p.streams, op.Stream)
 	return diffs
+}
+
+// fromMemory tells whether the oracle answered a HashKV from a hash that it remembered of a sweep: it then names the
+// compaction before, or answers where the other side says compacted.
+func fromMemory(diffs []diff) bool {
+	return slices.ContainsFunc(diffs, func(d diff) bool {
+		if d.field == "code" {
+			return d.a == "OK" && d.b == "OutOfRange"
+		}
+		a, errA := strconv.ParseInt(d.a, 10, 64)
+		b, errB := strconv.ParseInt(d.b, 10, 64)
+		return d.field == "compact_revision" && errA == nil && errB == nil && a < b
+	})
 }

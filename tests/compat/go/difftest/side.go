@@ -111,6 +111,27 @@ func (w *side) unary(kind string, request proto.Message) answer {
 	return answer{message: response, err: err}
 }
 
+// swept waits for the end of a compaction's sweep. From then on a server answers HashKV of that
+// revision with the hash it took while sweeping, which names the compaction before as its own: asked
+// earlier, it computes another one. Releases up to 3.5.1 keep no such hash.
+func (w *side) swept(revision int64) bool {
+	if oldVersion(w.version) {
+		return true
+	}
+	for until := time.Now().Add(sweepTimeout); time.Now().Before(until); time.Sleep(time.Millisecond) {
+		got := w.unary(kindHashKV, &pb.HashKVRequest{Revision: revision})
+		if got.err != nil {
+			return false
+		}
+		if got.message.(*pb.HashKVResponse).CompactRevision != revision {
+			return true
+		}
+	}
+	return false
+}
+
+const sweepTimeout = 300 * time.Millisecond
+
 // rangeStream merges the chunks as a client does and also tells how they were cut.
 func (w *side) rangeStream(request *pb.RangeRequest) answer {
 	ctx, cancel := context.WithTimeout(w.context, callTimeout)
@@ -214,6 +235,7 @@ type watchStream struct {
 	byID      map[int64]*slot
 	strays    []*pb.WatchResponse // cancelled responses for ids that are no longer open
 	problems  []string
+	lost      int64 // deletions at this revision are not told by one of the two servers: leave them out
 	err       error
 	fragments int
 }
@@ -223,6 +245,7 @@ type slot struct {
 	id        int64
 	events    []*mvccpb.Event
 	cancelled *pb.WatchResponse
+	lost      int64
 	fragment  bool // the last message announced more of the same revision
 }
 
@@ -274,7 +297,7 @@ func (s *watchStream) take(r *pb.WatchResponse) {
 			if s.byID[r.WatchId] != nil {
 				s.problem("id %d created while it is in use", r.WatchId)
 			}
-			w := &slot{id: r.WatchId}
+			w := &slot{id: r.WatchId, lost: s.lost}
 			s.slots = append(s.slots, w)
 			s.byID[r.WatchId] = w
 		}
@@ -315,5 +338,9 @@ func (s *watchStream) take(r *pb.WatchResponse) {
 		s.problem("header revision %d below event revision %d for id %d", r.Header.GetRevision(), last, r.WatchId)
 	}
 	w.fragment = r.Fragment
-	w.events = append(w.events, r.Events...)
+	for _, e := range r.Events {
+		if e.Type != mvccpb.Event_DELETE || e.Kv.ModRevision != w.lost {
+			w.events = append(w.events, e)
+		}
+	}
 }

@@ -1,0 +1,25 @@
+//! The built server as a process of its own: killed, told to stop, its disk full, gone or damaged.
+//!
+//!     cargo test --profile checked --test crash
+//!
+//! Some tests need root and a loop device to make a file system of their own; without these they print why
+//! they did nothing.
+
+#![allow(clippy::disallowed_methods, reason = "a test outside of the server has a clock of its own")]
+
+mod crash {
+    pub mod client;
+    pub mod load;
+    pub mod server;
+    pub mod system;
+
+    mod damage;
+    mod disk;
+    mod fault;
+    mod kill;
+    mod leases;
+    mod memory;
+    mod refusals;
+    mod start;
+    mod stop;
+}
