@@ -335,7 +335,8 @@ fn observe(world: &Rc<RefCell<Outside>>, core: &mut Loop<SimIo>, whole: bool) {
     let mut cursor = if whole { LogCursor::default() } else { LogCursor::at(world.truth.revision() + 1) };
     take_records(view, &mut cursor, |revision, change| found.entry(revision).or_default().push(change));
     let now = world.now;
-    let violations = checkers::durable::recovered(&world.truth, &found, view.kv.revision(), view.kv.compact_revision());
+    let violations =
+        checkers::durable::recovered(&world.truth, &found, view.kv.revision(), view.kv.compact_revision());
     world.violations.extend(violations);
     for (_, changes) in found.split_off(&(world.truth.revision() + 1)) {
         world.truth.revisions.push(Published { at: now, changes });
@@ -390,7 +391,11 @@ impl Outside {
             self.truth.seen.push(seen);
         }
         if self.truth.revision() != view.kv.revision() {
-            let text = format!("revision {} is shown, {} is the last record", view.kv.revision(), self.truth.revision());
+            let text = format!(
+                "revision {} is shown, {} is the last record",
+                view.kv.revision(),
+                self.truth.revision()
+            );
             self.violation("C10", text);
         }
         let now = self.now;
@@ -474,7 +479,10 @@ impl Outside {
                 false
             }
             None => {
-                self.violation("C8", format!("the log was refused although nothing durable was damaged: {refused:?}"));
+                self.violation(
+                    "C8",
+                    format!("the log was refused although nothing durable was damaged: {refused:?}"),
+                );
                 true
             }
         }

@@ -18,8 +18,8 @@ mod workload;
 use std::collections::BTreeMap;
 
 use client::Client;
-use network::Network;
 pub use member::run;
+use network::Network;
 pub use plan::Plan;
 
 use super::canary::Mutant;
@@ -362,7 +362,8 @@ impl Outside {
     }
 
     fn disk_bytes(&self) -> u64 {
-        let sizes = self.disk.names().map(|name| self.disk.read(name).map_or(0, |content| content.len() as u64));
+        let sizes =
+            self.disk.names().map(|name| self.disk.read(name).map_or(0, |content| content.len() as u64));
         sizes.sum()
     }
 
