@@ -51,7 +51,8 @@ fn parse() -> Result<Arguments, String> {
             "--list" => arguments.list = true,
             "--canary" => {
                 let name = words.next().unwrap_or_default();
-                arguments.canary = Some(Mutant::by_name(&name).ok_or(format!("no canary {name}: see --list"))?);
+                arguments.canary =
+                    Some(Mutant::by_name(&name).ok_or(format!("no canary {name}: see --list"))?);
             }
             // What `cargo test` passes to every test binary.
             "--nocapture" | "--quiet" | "-q" => {}
@@ -139,8 +140,10 @@ fn determinism(tally: &mut Tally, from: u64, count: u64) {
         }
     }
     let here = format!("{:016x}", guarded(from, None).trace);
-    let other = std::env::current_exe().and_then(|me| Command::new(me).args(["--trace", &from.to_string()]).output());
-    let there = other.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let other =
+        std::env::current_exe().and_then(|me| Command::new(me).args(["--trace", &from.to_string()]).output());
+    let there =
+        other.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
     tally.count(here == there);
     if here != there {
         println!("C14: seed {from} has trace {here} here and {there} in another process");

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::history::{Answer, Change, Found, KeyValue, Request};
-use crate::pure::api::requests::{Compare, CompareOperand, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
+use crate::pure::api::requests::{
+    Compare, CompareOperand, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+};
 use crate::pure::types::{LeaseId, Revision};
 
 /// All revisions of all keys.
@@ -99,7 +101,8 @@ impl Draft<'_> {
 
     fn interval(&self, start: &[u8], end: &[u8]) -> Vec<KeyValue> {
         let old = self.model.keys.keys().filter(|key| contains(start, end, key));
-        let mut keys: Vec<&Bytes> = old.chain(self.after.keys().filter(|key| contains(start, end, key))).collect();
+        let mut keys: Vec<&Bytes> =
+            old.chain(self.after.keys().filter(|key| contains(start, end, key))).collect();
         keys.sort();
         keys.dedup();
         keys.into_iter().filter_map(|key| self.get(key)).collect()
@@ -125,7 +128,8 @@ impl Draft<'_> {
         let more = kvs.len() > limit;
         kvs.truncate(limit);
         if request.keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+            // Such a range is answered from the index, which knows no leases (etcd 3.7).
+            kvs.iter_mut().for_each(|kv| (kv.value, kv.lease) = (Bytes::new(), 0));
         }
         Found { kvs, more, count }
     }

@@ -12,7 +12,8 @@ use crate::pure::node::{self, Node};
 use crate::pure::raft::{self, ConfState, MemberId, Raft, StartRefused};
 use crate::pure::types::LogIndex;
 use crate::pure::wal::{
-    self, FreshSegment, Identity, NoLog, Outcome, Recovery, RecoveryStart, Refused, Resume, SegmentBlock, Writer,
+    self, FreshSegment, Identity, NoLog, Outcome, Recovery, RecoveryStart, Refused, Resume, SegmentBlock,
+    Writer,
 };
 
 /// The log's segments, as recovery wants them: one call after the other, each done when it returns.
@@ -85,7 +86,8 @@ pub fn recover<S: LogStore>(config: wal::Config, store: &S) -> Result<Found, Rec
         Outcome::NoLog(none) => return Ok(Found::Nothing(none)),
         Outcome::Log(recovered) => recovered,
     };
-    let writer = write_fresh(config, store, &recovered.fresh, recovered.resume).map_err(RecoverError::Store)?;
+    let writer =
+        write_fresh(config, store, &recovered.fresh, recovered.resume).map_err(RecoverError::Store)?;
     // A crash between the log's creation and its first batch leaves an empty log.
     let is_new = recovered.entries.is_empty();
     let start = raft::Start {

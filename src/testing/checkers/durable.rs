@@ -18,7 +18,8 @@ pub fn recovered(
 ) -> Vec<Violation> {
     let mut violations = Vec::new();
     if revision < truth.revision() {
-        let text = format!("revision {} was published, after a restart there is only {revision}", truth.revision());
+        let text =
+            format!("revision {} was published, after a restart there is only {revision}", truth.revision());
         violations.push(Violation::new("C8", text));
     }
     for (at, published) in truth.revisions.iter().enumerate() {
@@ -31,7 +32,8 @@ pub fn recovered(
             found.iter().all(|change| published.changes.contains(change))
         };
         if !right {
-            violations.push(Violation::new("C8", format!("revision {main} is not what it was before a restart")));
+            violations
+                .push(Violation::new("C8", format!("revision {main} is not what it was before a restart")));
             break;
         }
     }
@@ -84,9 +86,9 @@ fn lost(call: &Call, truth: &Truth) -> Option<Violation> {
     let Outcome::Answered { revision, answer } = &call.outcome else { return None };
     let changes = truth.at(*revision).map_or(&[][..], |published| &published.changes);
     let there = match (&call.request, answer) {
-        (Request::Put(put), _) => {
-            changes.iter().any(|change| !change.is_delete && change.kv.key == put.key && change.kv.value == put.value)
-        }
+        (Request::Put(put), _) => changes
+            .iter()
+            .any(|change| !change.is_delete && change.kv.key == put.key && change.kv.value == put.value),
         (Request::Delete(_), Answer::Delete { deleted, .. }) if *deleted > 0 => {
             changes.iter().filter(|change| change.is_delete).count() as i64 == *deleted
         }
@@ -94,7 +96,10 @@ fn lost(call: &Call, truth: &Truth) -> Option<Violation> {
         _ => *revision <= truth.revision(),
     };
     (!there).then(|| {
-        let text = format!("client {} was told of revision {revision}, which is lost: {:?}", call.client, call.request);
+        let text = format!(
+            "client {} was told of revision {revision}, which is lost: {:?}",
+            call.client, call.request
+        );
         Violation::new("C8", text)
     })
 }
@@ -122,7 +127,8 @@ pub fn monotone(history: &History, truth: &Truth) -> Vec<Violation> {
                 _ => false,
             };
             if below {
-                let text = format!("answered below the compaction at {}: {:?}", request.revision, call.request);
+                let text =
+                    format!("answered below the compaction at {}: {:?}", request.revision, call.request);
                 violations.push(Violation::new("C10", text));
             }
         }

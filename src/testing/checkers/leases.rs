@@ -57,7 +57,8 @@ fn late(history: &History, truth: &Truth, life: &LeaseLife) -> Option<Violation>
     let end = life.gone.unwrap_or(truth.ended);
     // The clock may be wrong by 500 ppm, which the member adds.
     let ttl = nanos(life.ttl) + nanos(life.ttl) / 2_000;
-    let renewals = history.renewals.iter().filter(|r| r.lease == life.id && r.ttl != Some(0) && r.sent <= end);
+    let renewals =
+        history.renewals.iter().filter(|r| r.lease == life.id && r.ttl != Some(0) && r.sent <= end);
     let renewed = renewals.map(|renewal| renewal.returned.min(truth.ended)).max().unwrap_or(0);
     let lives = truth.lives.iter().filter(|l| l.ready >= life.from && l.ready <= end);
     let restarted = lives.map(|l| l.ready + ttl + ELECTION).max().unwrap_or(0);
@@ -86,7 +87,9 @@ fn unknown(history: &History, truth: &Truth) -> Vec<Violation> {
     let mut violations = Vec::new();
     for renewal in &history.renewals {
         let alive = truth.leases.iter().any(|life| {
-            life.id == renewal.lease && life.from < renewal.sent && life.gone.is_none_or(|gone| gone > renewal.returned)
+            life.id == renewal.lease
+                && life.from < renewal.sent
+                && life.gone.is_none_or(|gone| gone > renewal.returned)
         });
         let known = truth.leases.iter().any(|life| life.id == renewal.lease && life.from <= renewal.returned);
         let wrong = match renewal.ttl {
@@ -95,7 +98,8 @@ fn unknown(history: &History, truth: &Truth) -> Vec<Violation> {
             None => false,
         };
         if wrong {
-            let text = format!("the keepalive of lease {} at {} got {:?}", renewal.lease, renewal.sent, renewal.ttl);
+            let text =
+                format!("the keepalive of lease {} at {} got {:?}", renewal.lease, renewal.sent, renewal.ttl);
             violations.push(Violation::new("C7", text));
         }
     }

@@ -40,7 +40,11 @@ impl Judge<'_> {
     /// The first revision that it is to tell of; unknown before `created` came.
     fn start(&self) -> Option<Revision> {
         let created = self.watch.created?;
-        Some(if self.watch.request.start_revision == 0 { created + 1 } else { self.watch.request.start_revision })
+        Some(if self.watch.request.start_revision == 0 {
+            created + 1
+        } else {
+            self.watch.request.start_revision
+        })
     }
 
     fn wants(&self, change: &Change) -> bool {
@@ -54,7 +58,10 @@ impl Judge<'_> {
         let start = self.start().unwrap_or(Revision::MAX).max(2);
         let first = usize::try_from(start - 2).unwrap_or(usize::MAX).min(self.truth.revisions.len());
         let end = usize::try_from(up_to - 1).unwrap_or(0).clamp(first, self.truth.revisions.len());
-        self.truth.revisions[first..end].iter().flat_map(|published| &published.changes).filter(|c| self.wants(c))
+        self.truth.revisions[first..end]
+            .iter()
+            .flat_map(|published| &published.changes)
+            .filter(|c| self.wants(c))
     }
 
     /// C3.
@@ -78,7 +85,8 @@ impl Judge<'_> {
                         let main = event.kv.mod_revision;
                         let goes_on = at > 0 || last.1;
                         if main < last.0 || main == last.0 && !goes_on {
-                            let text = format!("an event of revision {main} after a response with {}", last.0);
+                            let text =
+                                format!("an event of revision {main} after a response with {}", last.0);
                             violations.push(self.wrong("C3", text));
                             return;
                         }
@@ -101,9 +109,11 @@ impl Judge<'_> {
         for group in events.chunk_by(|a, b| a.kv.mod_revision == b.kv.mod_revision) {
             let main = group[0].kv.mod_revision;
             let Some(published) = self.truth.at(main) else { continue };
-            let place = |event: &&Event| published.changes.iter().position(|change| change.kv.key == event.kv.key);
+            let place =
+                |event: &&Event| published.changes.iter().position(|change| change.kv.key == event.kv.key);
             if !group.iter().map(place).is_sorted_by(|a, b| a < b) {
-                violations.push(self.wrong("C3", format!("events of revision {main} twice, or out of order")));
+                violations
+                    .push(self.wrong("C3", format!("events of revision {main} twice, or out of order")));
             }
         }
     }
@@ -123,7 +133,8 @@ impl Judge<'_> {
         if self.start().is_none_or(|start| main < start) {
             return ControlFlow::Break(format!("an event of revision {main}, before its start"));
         }
-        let change = self.truth.at(main).and_then(|published| published.changes.iter().find(|c| c.kv.key == *key));
+        let change =
+            self.truth.at(main).and_then(|published| published.changes.iter().find(|c| c.kv.key == *key));
         let Some(change) = change else {
             return ControlFlow::Break(format!("revision {main} did not change {key:?}"));
         };
@@ -137,7 +148,10 @@ impl Judge<'_> {
         // Just at a compaction the key before it is gone for who catches up from there.
         let excused = event.previous.is_none() && self.compactions(at).any(|revision| revision == main);
         if event.previous.as_ref() != previous && !excused {
-            return ControlFlow::Break(format!("revision {main}: before it {:?}, not {previous:?}", event.previous));
+            return ControlFlow::Break(format!(
+                "revision {main}: before it {:?}, not {previous:?}",
+                event.previous
+            ));
         }
         ControlFlow::Continue(())
     }
@@ -179,7 +193,8 @@ impl Judge<'_> {
             if next.is_some_and(|event| event.kv.mod_revision == main && event.kv.key == change.kv.key) {
                 told.next();
             } else if next.is_none_or(|event| event.kv.mod_revision >= main) {
-                let text = format!("revision {main} of {:?} is missing; it got as far as {last}", change.kv.key);
+                let text =
+                    format!("revision {main} of {:?} is missing; it got as far as {last}", change.kv.key);
                 violations.push(self.wrong("C4", text));
                 return;
             } else {
@@ -189,9 +204,12 @@ impl Judge<'_> {
         }
         if let Some((at, compact_revision)) = canceled {
             let next = start.max(last + 1);
-            let compacted = compact_revision > next && self.compactions(at).any(|asked| asked >= compact_revision);
+            let compacted =
+                compact_revision > next && self.compactions(at).any(|asked| asked >= compact_revision);
             if !compacted && (compact_revision > 0 || !self.watch.cancel_asked) {
-                let text = format!("canceled with compact revision {compact_revision} for no reason, next was {next}");
+                let text = format!(
+                    "canceled with compact revision {compact_revision} for no reason, next was {next}"
+                );
                 violations.push(self.wrong("C4", text));
             }
         }
@@ -213,14 +231,17 @@ impl Judge<'_> {
                     last = events.last().map_or(last, |event| event.kv.mod_revision.max(last));
                 }
                 What::Progress => {
-                    let missing = self.wanted(told.revision).last().filter(|change| change.kv.mod_revision > last);
+                    let missing =
+                        self.wanted(told.revision).last().filter(|change| change.kv.mod_revision > last);
                     if let Some(change) = missing {
                         let (at, main) = (told.revision, change.kv.mod_revision);
-                        violations.push(self.wrong("C5", format!("a bookmark of {at} before revision {main}")));
+                        violations
+                            .push(self.wrong("C5", format!("a bookmark of {at} before revision {main}")));
                         return;
                     }
                     if told.revision < mark || told.revision < start - 1 {
-                        let text = format!("a bookmark of {} after {mark}, with a start at {start}", told.revision);
+                        let text =
+                            format!("a bookmark of {} after {mark}, with a start at {start}", told.revision);
                         violations.push(self.wrong("C5", text));
                         return;
                     }
@@ -230,7 +251,8 @@ impl Judge<'_> {
             }
         }
         if self.watch.asked_at_end && self.watch.closed.is_none() && mark < self.truth.revision() {
-            let text = format!("idle at the end, asked, and its bookmark is {mark} of {}", self.truth.revision());
+            let text =
+                format!("idle at the end, asked, and its bookmark is {mark} of {}", self.truth.revision());
             violations.push(self.wrong("C5", text));
         }
     }

@@ -6,7 +6,9 @@ use super::answers;
 use super::wire::{Got, Wire};
 use super::{Event, MILLI, Outside, Phase};
 use crate::pure::api::codec::{Encode, encode};
-use crate::pure::api::requests::{LeaseKeepAliveRequest, WatchCancelRequest, WatchCreateRequest, WatchRequest};
+use crate::pure::api::requests::{
+    LeaseKeepAliveRequest, WatchCancelRequest, WatchCreateRequest, WatchRequest,
+};
 use crate::pure::types::{LeaseId, Revision};
 use crate::stdx::prng::Prng;
 use crate::testing::history::{Call, Outcome, Refusal, Renewal, Request, Time, Told, Watch, What};
@@ -25,6 +27,8 @@ pub(super) struct Client {
     pub(super) watches: BTreeMap<i64, usize>,
     next_watch_id: i64,
     held: bool,
+    /// A compaction has ended a watch of the stream: from then on it gets no progress when it asks, as with etcd.
+    compacted: bool,
     keepalive_stream: Option<u32>,
     /// Keepalives without an answer, in order.
     renewals: Vec<usize>,
@@ -50,6 +54,7 @@ impl Client {
             watches: BTreeMap::new(),
             next_watch_id: 1,
             held: false,
+            compacted: false,
             keepalive_stream: None,
             renewals: Vec::new(),
             leases: Vec::new(),
@@ -147,7 +152,14 @@ impl Outside {
         client.calls.insert(stream, self.history.calls.len());
         let life = self.network.links[link].life;
         let (invoked, returned) = (now, Time::MAX);
-        self.history.calls.push(Call { client: id, life, invoked, returned, request, outcome: Outcome::Unknown });
+        self.history.calls.push(Call {
+            client: id,
+            life,
+            invoked,
+            returned,
+            request,
+            outcome: Outcome::Unknown,
+        });
         self.after(timeout, Event::Timeout { client: id, link, stream });
     }
 
@@ -229,8 +241,9 @@ impl Outside {
             }
             let watches: Vec<usize> = self.clients[id].watches.values().copied().collect();
             // A watch that begins in the future keeps its whole stream without an answer.
-            let future = watches.iter().any(|watch| self.history.watches[*watch].request.start_revision > revision);
-            if !future {
+            let future =
+                watches.iter().any(|watch| self.history.watches[*watch].request.start_revision > revision);
+            if !future && !self.clients[id].compacted {
                 watches.iter().for_each(|watch| self.history.watches[*watch].asked_at_end = true);
                 self.ask_progress(id);
                 self.flush(id);
@@ -287,7 +300,8 @@ impl Outside {
             self.watch_told(id, message);
         } else if client.keepalive_stream == Some(stream) {
             let (lease, ttl) = answers::lease(message);
-            let at = client.renewals.iter().position(|renewal| self.history.renewals[*renewal].lease == lease);
+            let at =
+                client.renewals.iter().position(|renewal| self.history.renewals[*renewal].lease == lease);
             let Some(at) = at else {
                 self.violation("C7", format!("a keepalive's answer for lease {lease} that nobody waits for"));
                 return;
@@ -345,6 +359,10 @@ impl Outside {
             return;
         }
         let Some(watch) = client.watches.get(&answer.watch_id).copied() else {
+            // A watch that a compaction has ended answers a cancel once more, as with etcd.
+            if answer.canceled && client.compacted {
+                return;
+            }
             self.violation("C3", format!("a response for watch {} that is not open", answer.watch_id));
             return;
         };
@@ -358,6 +376,7 @@ impl Outside {
         if answer.canceled {
             client.watches.remove(&answer.watch_id);
             let compact_revision = answer.compact_revision;
+            client.compacted |= compact_revision > 0;
             watch.told.push(at(answer.revision, What::Canceled { compact_revision }));
         } else if answer.events.is_empty() {
             watch.told.push(at(answer.revision, What::Progress));
@@ -371,6 +390,7 @@ impl Outside {
     fn watches_closed(&mut self, id: usize) {
         let now = self.now;
         let client = &mut self.clients[id];
+        client.compacted = false;
         for (_, watch) in std::mem::take(&mut client.watches) {
             let watch = &mut self.history.watches[watch];
             watch.closed = Some(now);

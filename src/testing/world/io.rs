@@ -174,7 +174,10 @@ impl Outside {
             // The buffer was given away while the disk still read from it: its end is somebody else's.
             let from = self.prng.below(length as u64) as usize;
             let noise = self.prng.next_u64().to_le_bytes();
-            write.buffer[from..].iter_mut().zip(noise.iter().cycle()).for_each(|(byte, noise)| *byte = *noise);
+            write.buffer[from..]
+                .iter_mut()
+                .zip(noise.iter().cycle())
+                .for_each(|(byte, noise)| *byte = *noise);
         }
         let name = segment_name(write.segment);
         let done = self.disk.write(&name, write.offset, &write.buffer);
@@ -189,7 +192,8 @@ impl Outside {
         let Some(write) = self.write.take() else { return };
         let name = segment_name(write.segment);
         let bytes = write.buffer.len() as u64;
-        let synced = write.skip_sync || !write.failed && self.disk.sync_range(&name, write.offset, bytes).is_ok();
+        let synced =
+            write.skip_sync || !write.failed && self.disk.sync_range(&name, write.offset, bytes).is_ok();
         self.note(8, &[u8::from(synced)]);
         self.completions.push(if synced {
             self.last_write = Some((write.segment, write.offset));

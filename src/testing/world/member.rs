@@ -212,6 +212,7 @@ fn start(world: &Rc<RefCell<Outside>>, options: Options) -> Result<Loop<SimIo>, 
     };
     let identity = Identity { cluster_id: cluster::cluster_id(&[member.id]), member_id: member.id };
     let mut log = recover(config, &store, identity, &mut seeds)?;
+    world.borrow_mut().rotten = None;
     let raft_config = raft::Config {
         id: MemberId(member.id),
         election_ticks: 10,
@@ -238,6 +239,7 @@ fn start(world: &Rc<RefCell<Outside>>, options: Options) -> Result<Loop<SimIo>, 
     let front = front_config(&world.borrow(), identity, ids, &mut seeds);
     let mut core = assemble::assemble(SimIo::new(world), log, raft, node_config, front);
     let asked = Arc::clone(&world.borrow().stop_asked);
+    world.borrow_mut().running = true;
     core.stop_when(Box::new(move || asked.load(Ordering::Relaxed)));
     Ok(core)
 }
@@ -333,7 +335,8 @@ fn observe(world: &Rc<RefCell<Outside>>, core: &mut Loop<SimIo>, whole: bool) {
     let mut cursor = if whole { LogCursor::default() } else { LogCursor::at(world.truth.revision() + 1) };
     take_records(view, &mut cursor, |revision, change| found.entry(revision).or_default().push(change));
     let now = world.now;
-    let violations = checkers::durable::recovered(&world.truth, &found, view.kv.revision(), view.kv.compact_revision());
+    let violations =
+        checkers::durable::recovered(&world.truth, &found, view.kv.revision(), view.kv.compact_revision());
     world.violations.extend(violations);
     for (_, changes) in found.split_off(&(world.truth.revision() + 1)) {
         world.truth.revisions.push(Published { at: now, changes });
@@ -388,7 +391,11 @@ impl Outside {
             self.truth.seen.push(seen);
         }
         if self.truth.revision() != view.kv.revision() {
-            let text = format!("revision {} is shown, {} is the last record", view.kv.revision(), self.truth.revision());
+            let text = format!(
+                "revision {} is shown, {} is the last record",
+                view.kv.revision(),
+                self.truth.revision()
+            );
             self.violation("C10", text);
         }
         let now = self.now;
@@ -406,7 +413,7 @@ impl Outside {
 
     /// The process is gone: what becomes of its files and connections, and when it is started again.
     fn after_death(&mut self) {
-        self.serving = false;
+        (self.running, self.serving) = (false, false);
         let death = self.dying.take();
         match death {
             Some(Death::PowerCut) => self.counts.power_cuts += 1,
@@ -472,7 +479,10 @@ impl Outside {
                 false
             }
             None => {
-                self.violation("C8", format!("the log was refused although nothing durable was damaged: {refused:?}"));
+                self.violation(
+                    "C8",
+                    format!("the log was refused although nothing durable was damaged: {refused:?}"),
+                );
                 true
             }
         }

@@ -18,8 +18,8 @@ mod workload;
 use std::collections::BTreeMap;
 
 use client::Client;
-use network::Network;
 pub use member::run;
+use network::Network;
 pub use plan::Plan;
 
 use super::canary::Mutant;
@@ -130,7 +130,9 @@ struct Outside {
     violations: Vec<Violation>,
     /// Number of the member's present life.
     life: usize,
-    /// The process runs and serves.
+    /// The process runs.
+    running: bool,
+    /// It lets clients in.
     serving: bool,
     /// The process is dead, or about to find out.
     dying: Option<Death>,
@@ -188,6 +190,7 @@ impl Outside {
             truth: Truth::default(),
             violations: Vec::new(),
             life: 0,
+            running: false,
             serving: false,
             dying: None,
             stop_asked: Default::default(),
@@ -359,12 +362,13 @@ impl Outside {
     }
 
     fn disk_bytes(&self) -> u64 {
-        let sizes = self.disk.names().map(|name| self.disk.read(name).map_or(0, |content| content.len() as u64));
+        let sizes =
+            self.disk.names().map(|name| self.disk.read(name).map_or(0, |content| content.len() as u64));
         sizes.sum()
     }
 
     fn die(&mut self, death: Death) {
-        if self.dying.is_some() {
+        if self.dying.is_some() || !self.running {
             return;
         }
         self.dying = Some(death);

@@ -110,12 +110,15 @@ impl Outside {
         let life = self.life;
         let state = &mut self.network.links[link];
         state.member_scheduled = false;
-        let Some(conn) = state.conn.filter(|_| state.life == life && !state.broken && !state.paused) else { return };
+        let Some(conn) = state.conn.filter(|_| state.life == life && !state.broken && !state.paused) else {
+            return;
+        };
         let most = if whole { RECEIVE_BYTES_MAX } else { part };
         let count = state.to_member.len().min(most);
         let bytes: Vec<u8> = state.to_member.drain(..count).collect();
         self.note(3, &bytes);
-        self.completions.push(Completion::Received { conn: ConnId(conn), bytes: ReceivedBytes::copied(&bytes) });
+        self.completions
+            .push(Completion::Received { conn: ConnId(conn), bytes: ReceivedBytes::copied(&bytes) });
         self.schedule_to_member(link);
     }
 
@@ -142,7 +145,9 @@ impl Outside {
     pub(super) fn sent(&mut self, link: usize) {
         let life = self.life;
         let state = &mut self.network.links[link];
-        let Some(conn) = state.conn.filter(|_| state.life == life && state.sending && !state.broken) else { return };
+        let Some(conn) = state.conn.filter(|_| state.life == life && state.sending && !state.broken) else {
+            return;
+        };
         state.sending = false;
         self.completions.push(Completion::Sent { conn: ConnId(conn) });
     }
@@ -231,9 +236,9 @@ impl Outside {
         (state.conn, state.closed_by_member) = (None, true);
         // What waits for the member to take it names a connection that is gone.
         self.completions.retain(|completion| match completion {
-            Completion::Received { conn: of, .. } | Completion::Closed { conn: of, .. } | Completion::Sent { conn: of } => {
-                of.0 != conn
-            }
+            Completion::Received { conn: of, .. }
+            | Completion::Closed { conn: of, .. }
+            | Completion::Sent { conn: of } => of.0 != conn,
             _ => true,
         });
         self.schedule_to_client(link);

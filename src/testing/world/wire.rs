@@ -194,8 +194,10 @@ impl Wire {
         if !self.streams.contains_key(&head.stream) || !head.has(flag::END_STREAM) {
             return;
         }
-        let find = |wanted: &str| fields.0.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
-        let code = find("grpc-status").and_then(|code| code.parse().ok()).expect("an answer ends with a status");
+        let find =
+            |wanted: &str| fields.0.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+        let code =
+            find("grpc-status").and_then(|code| code.parse().ok()).expect("an answer ends with a status");
         self.streams.remove(&head.stream);
         got.push(Got::Ended { stream: head.stream, code, text: find("grpc-message").unwrap_or_default() });
     }
@@ -208,7 +210,11 @@ impl Wire {
         let Some(state) = self.streams.get_mut(&head.stream) else { return };
         let mut rest = payload;
         while !rest.is_empty() {
-            match state.assembler.feed(&mut rest, MESSAGE_BYTES_MAX).expect("the server's messages are shorter") {
+            match state
+                .assembler
+                .feed(&mut rest, MESSAGE_BYTES_MAX)
+                .expect("the server's messages are shorter")
+            {
                 Some(framed) => got.push(Got::Message { stream: head.stream, message: framed.bytes }),
                 None => break,
             }

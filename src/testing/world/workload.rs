@@ -6,8 +6,8 @@ use super::Outside;
 use super::client::Client;
 use super::plan::Plan;
 use crate::pure::api::requests::{
-    CompactionRequest, Compare, CompareOperand, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
-    RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchFilters,
+    CompactionRequest, Compare, CompareOperand, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest,
+    PutRequest, RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchFilters,
 };
 use crate::stdx::prng::Prng;
 use crate::testing::history::Request;
