@@ -55,6 +55,11 @@ pub mod http2 {
     pub const STREAM_SEND_BYTES_MAX: usize = 1 << 20;
     /// Bytes of answers queued on a connection before its producers have to wait.
     pub const CONNECTION_SEND_BYTES_MAX: usize = 8 << 20;
+    /// Of the former, what each stream may queue whatever the others do: one that is not read must not silence all.
+    pub const STREAM_SEND_BYTES_MIN: usize = 64 * 1024;
+    /// Bytes of answers queued on a connection if all but `CONNECTION_SEND_BYTES_MAX` of them wait for the windows of
+    /// their own streams. Beyond: its requests wait.
+    pub const STALLED_SEND_BYTES_MAX: usize = 64 << 20;
     /// Frames ready to be sent that don't wait for a window (heads, trailers, control). Beyond: connection
     /// closed; from a quarter of it on the session asks not to be read.
     pub const OUTPUT_BYTES_MAX: usize = 4 << 20;
@@ -101,6 +106,8 @@ pub mod http2 {
 
     const _: () = assert!(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
     const _: () = assert!(STREAM_SEND_BYTES_MAX <= CONNECTION_SEND_BYTES_MAX);
+    const _: () = assert!(STREAM_SEND_BYTES_MIN <= STREAM_SEND_BYTES_MAX / 2);
+    const _: () = assert!(CONNECTION_SEND_BYTES_MAX <= STALLED_SEND_BYTES_MAX);
     const _: () = assert!(DIRECT_OUTPUT_BYTES_MAX + FRAME_BYTES_MAX < OUTPUT_BYTES_MAX / 4);
     // A status percent-encodes to three times its length and has to fit one HEADERS frame.
     const _: () = assert!(3 * STATUS_TEXT_BYTES_MAX + 1_024 <= FRAME_BYTES_MAX);

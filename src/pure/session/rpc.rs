@@ -8,8 +8,7 @@ use bytes::Bytes;
 use super::deadlines::Deadlines;
 use super::{Config, SessionEvent};
 use crate::limits::http2::{
-    CONNECTION_SEND_BYTES_MAX, COPIED_PIECE_BYTES_MAX, EVENTS_WAITING_MAX, HANDSHAKE_SECONDS,
-    UNFINISHED_MESSAGE_BYTES_MAX,
+    COPIED_PIECE_BYTES_MAX, EVENTS_WAITING_MAX, HANDSHAKE_SECONDS, UNFINISHED_MESSAGE_BYTES_MAX,
 };
 use crate::pure::wire::grpc::gzip;
 use crate::pure::wire::grpc::head::{Encoding, HeadReader, Meta, RpcKind};
@@ -145,7 +144,7 @@ impl Rpc {
             return Some(SessionEvent::Room { stream });
         }
         // A client that doesn't take answers gets no new ones made; its windows fill behind this.
-        if self.connection.unsent_bytes() > CONNECTION_SEND_BYTES_MAX && !self.connection.is_closed() {
+        if self.connection.is_backlogged() && !self.connection.is_closed() {
             return None;
         }
         let Pending { event, window_bytes } = self.events.pop_front()?;

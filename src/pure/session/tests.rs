@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::{Code, Config, Piece, ResetCode, RpcKind, Session, SessionEvent, StreamId, Transmit};
 use crate::limits::http2::{
-    CONNECTION_SEND_BYTES_MAX, EVENTS_WAITING_MAX, STREAM_SEND_BYTES_MAX, STREAM_WINDOW_BYTES,
+    CONNECTION_SEND_BYTES_MAX, EVENTS_WAITING_MAX, STALLED_SEND_BYTES_MAX, STREAM_SEND_BYTES_MAX,
+    STREAM_SEND_BYTES_MIN, STREAM_WINDOW_BYTES,
 };
 use crate::pure::wire::grpc::gzip;
 use crate::pure::wire::grpc::head::Resolved;
@@ -381,10 +382,28 @@ fn room_is_told_and_a_slow_client_gets_no_new_work_done() {
     assert_eq!(client.events(), ["room 1"]);
     client.session.send_message(StreamId(1), &vec![0; CONNECTION_SEND_BYTES_MAX]);
     client.send(&[head(3, "Unary", &[]), body(3, true, b"")].concat());
+    assert_eq!(client.events(), ["call 3 1 0"], "one stream that is not read does not silence the others");
+    client.session.send_message(StreamId(1), &vec![0; STALLED_SEND_BYTES_MAX]);
+    client.send(&[head(5, "Unary", &[]), body(5, true, b"")].concat());
     assert_eq!(client.events().len(), 0, "held back");
-    client.send(&window_update(1, 1 << 20));
+    client.send(&window_update(1, 16 << 20));
     client.received();
-    assert_eq!(client.events(), ["call 3 1 0"]);
+    assert_eq!(client.events(), ["call 5 1 0"]);
+}
+
+#[test]
+fn a_stream_has_some_room_whatever_waits_on_others() {
+    let mut client = Client::greeted(&[(setting::INITIAL_WINDOW_SIZE, 1 << 20)]);
+    client.send(&[window_update(0, 1 << 30), head(1, "Both", &[]), head(3, "Both", &[])].concat());
+    client.events();
+    client.session.send_message(StreamId(1), &vec![0; CONNECTION_SEND_BYTES_MAX + (2 << 20)]);
+    client.received();
+    assert_eq!(client.session.stream_room(StreamId(3)), STREAM_SEND_BYTES_MIN);
+    client.session.send_message(StreamId(3), &vec![0; STREAM_SEND_BYTES_MIN]);
+    assert_eq!(client.session.stream_room(StreamId(3)), 0);
+    client.session.want_room(StreamId(3));
+    client.received();
+    assert_eq!(client.events(), ["room 3"]);
 }
 
 #[test]

@@ -8,13 +8,16 @@ use super::frame;
 use super::streams::{End, Finish, State, StreamId};
 use super::transmit::{Piece, Transmit};
 use crate::limits::http2::{
-    CONNECTION_SEND_BYTES_MAX, COPIED_PIECE_BYTES_MAX, DIRECT_OUTPUT_BYTES_MAX, STREAM_SEND_BYTES_MAX,
+    CONNECTION_SEND_BYTES_MAX, COPIED_PIECE_BYTES_MAX, DIRECT_OUTPUT_BYTES_MAX, STALLED_SEND_BYTES_MAX,
+    STREAM_SEND_BYTES_MAX, STREAM_SEND_BYTES_MIN,
 };
 use crate::pure::wire::hpack::encoder;
 use crate::stdx::slab::Key;
 
 /// Cheap frames that a sent DATA frame pays for: clients answer data with WINDOW_UPDATE and PING.
 const CHEAP_FRAMES_EARNED: u32 = 4;
+/// Streams whose queues are looked at to see how much of what is queued could be sent.
+const READY_STREAMS_COUNTED_MAX: usize = 1_024;
 
 impl<T: Default> Connection<T> {
     /// Sends the head of an answer; with `end` that is all of it.
@@ -99,7 +102,9 @@ impl<T: Default> Connection<T> {
     pub fn stream_room(&self, key: Key) -> usize {
         let Some(stream) = self.streams.get(key) else { return 0 };
         let stream_room = STREAM_SEND_BYTES_MAX.saturating_sub(stream.queue_bytes);
-        stream_room.min(CONNECTION_SEND_BYTES_MAX.saturating_sub(self.queued_bytes))
+        let shared = stream_room.min(CONNECTION_SEND_BYTES_MAX.saturating_sub(self.queued_bytes));
+        // No room then always means that the stream itself has bytes queued, whose sending tells of room.
+        shared.max(STREAM_SEND_BYTES_MIN.saturating_sub(stream.queue_bytes))
     }
 
     /// Asks to be told by [`Connection::poll_room`] when half of the stream's queue is free.
@@ -117,6 +122,21 @@ impl<T: Default> Connection<T> {
     /// Bytes that wait in the queues and in the output.
     pub fn unsent_bytes(&self) -> usize {
         self.queued_bytes + self.output.len()
+    }
+
+    /// True when the client takes too little for more answers to be made. Streams that it does not read hold the
+    /// others back only when far more is queued on them.
+    pub fn is_backlogged(&self) -> bool {
+        let unsent = self.unsent_bytes();
+        if unsent <= CONNECTION_SEND_BYTES_MAX {
+            return false;
+        }
+        let only_streams_wait = self.send_window > 0 && self.ready.len() <= READY_STREAMS_COUNTED_MAX;
+        if !only_streams_wait || unsent > STALLED_SEND_BYTES_MAX {
+            return true;
+        }
+        let ready = self.ready.iter().filter_map(|key| self.streams.get(*key));
+        self.output.len() + ready.map(|stream| stream.queue_bytes).sum::<usize>() > CONNECTION_SEND_BYTES_MAX
     }
 
     /// True when `poll_transmit` would give something.
