@@ -13,7 +13,7 @@ use crate::limits::http2::{
 use crate::pure::wire::grpc::gzip;
 use crate::pure::wire::grpc::head::Resolved;
 use crate::pure::wire::grpc::message::prefix;
-use crate::pure::wire::h2::frame::{flag, kind, setting};
+use crate::pure::wire::h2::frame::{kind, setting};
 use crate::pure::wire::h2::testkit::{Frame, data, fields, frames, headers, hello, raw, window_update};
 use crate::stdx::prng::Prng;
 use crate::stdx::time::Monotonic;
@@ -622,62 +622,4 @@ fn random_conversations_never_panic_and_agree_byte_by_byte() {
         assert_eq!(run(1), whole, "seed {seed}");
         assert_eq!(run(13), whole, "seed {seed}");
     }
-}
-
-/// What a put costs: head by indices, DATA, event, answer, bytes out. Run in release with `--ignored --nocapture`.
-#[test]
-#[ignore = "measures"]
-fn cost_of_a_unary_call() {
-    let mut client = Client::greeted(&[]);
-    // As grpc-go sends it: the first request fills the dynamic table, later ones are indices.
-    let names = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", "/t.S/Unary"),
-        (":authority", "127.0.0.1:2379"),
-        ("content-type", "application/grpc"),
-        ("user-agent", "grpc-go/1.80.0"),
-        ("te", "trailers"),
-        ("client-api-version", "3.7"),
-        ("hasleader", "true"),
-    ];
-    let mut first = Vec::new();
-    for (name, value) in &names[2..] {
-        first.extend([0x40, name.len() as u8]);
-        first.extend(name.bytes());
-        first.push(value.len() as u8);
-        first.extend(value.bytes());
-    }
-    first.extend([0x83, 0x86]);
-    let request = |id: u32, block: &[u8]| {
-        [raw(kind::HEADERS, flag::END_HEADERS, id, block), data(id, true, &framed(&[7; 50]))].concat()
-    };
-    // Pseudo-fields first.
-    first.rotate_right(2);
-    client.send(&window_update(0, 1 << 30));
-    client.send(&request(1, &first));
-    let indexed = [0x83, 0x86, 0xc4, 0xc3, 0xc2, 0xc1, 0xc0, 0xbf, 0xbe];
-    let mut transmit = Transmit::new(256 * 1024, 64);
-    let rounds = 1_000_000_u32;
-    let mut template = request(3, &indexed);
-    let second_head = 9 + indexed.len();
-    let mut served = 0;
-    let start = std::time::Instant::now();
-    for i in 1..=rounds {
-        let id = (2 * i + 1).to_be_bytes();
-        template[5..9].copy_from_slice(&id);
-        template[second_head + 5..second_head + 9].copy_from_slice(&id);
-        client.session.handle_bytes(client.now, &template);
-        while let Some(event) = client.session.poll_event() {
-            let SessionEvent::Call { stream, .. } = event else { panic!("{event:?}") };
-            client.session.send_unary(stream, &[8; 30]);
-            served += 1;
-        }
-        if i % 16 == 0 {
-            transmit.clear();
-            client.session.poll_transmit(&mut transmit);
-        }
-    }
-    println!("{} ns a call, {served} served", start.elapsed().as_nanos() / u128::from(rounds));
-    assert_eq!(served, rounds + 1);
 }
