@@ -1,5 +1,7 @@
 //! The simulator's command line: `cargo sim --help`.
 
+#![allow(clippy::disallowed_methods, reason = "it tells how long a run took")]
+
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -194,9 +194,9 @@ mod tests {
         assert_eq!(signals.received(), None);
         println!("installed");
         let mut poll = libc::pollfd { fd: signals.descriptor(), events: libc::POLLIN, revents: 0 };
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = crate::edge::clock::Clock.now() + std::time::Duration::from_secs(10);
         // A signal may interrupt the wait itself.
-        while signals.received().is_none() && std::time::Instant::now() < deadline {
+        while signals.received().is_none() && crate::edge::clock::Clock.now() < deadline {
             // SAFETY: one pollfd that lives through the call.
             unsafe { libc::poll(&raw mut poll, 1, 100) };
             std::thread::yield_now();

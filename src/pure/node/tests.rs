@@ -139,11 +139,11 @@ impl Desk {
     }
 
     fn view(&self) -> &View {
-        let views = self.seen.iter().filter_map(|seen| match seen {
+        let mut views = self.seen.iter().rev().filter_map(|seen| match seen {
             Seen::View(view) => Some(&**view),
             Seen::Reply(..) => None,
         });
-        views.last().expect("something was published")
+        views.next().expect("something was published")
     }
 
     /// Tickets answered, in order.

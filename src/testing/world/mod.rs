@@ -174,7 +174,7 @@ struct Counts {
 
 impl Outside {
     fn new(seed: u64, options: Options) -> Outside {
-        let mut prng = Prng::new(seed ^ 0x5EED_0F_E7C4_D000);
+        let mut prng = Prng::new(seed ^ 0x005E_ED0F_E7C4_D000);
         let plan = Plan::draw(&mut prng, options.canary);
         let mut outside = Outside {
             now: SECOND,
@@ -277,8 +277,8 @@ impl Outside {
 
     fn carry_out(&mut self, event: Event) {
         match event {
-            Event::ToMember { link } => self.to_member(link),
-            Event::ToClient { link } => self.to_client(link),
+            Event::ToMember { link } => self.carry_to_member(link),
+            Event::ToClient { link } => self.carry_to_client(link),
             Event::Sent { link } => self.sent(link),
             Event::Connect { link } => self.connect(link),
             Event::Broken { link } => self.broken(link),

@@ -104,7 +104,7 @@ impl Outside {
         self.after(delay, Event::ToMember { link });
     }
 
-    pub(super) fn to_member(&mut self, link: usize) {
+    pub(super) fn carry_to_member(&mut self, link: usize) {
         let whole = self.prng.chance(3, 4);
         let part = 1 + self.prng.below(64) as usize;
         let life = self.life;
@@ -165,7 +165,7 @@ impl Outside {
         self.at(at, Event::ToClient { link });
     }
 
-    pub(super) fn to_client(&mut self, link: usize) {
+    pub(super) fn carry_to_client(&mut self, link: usize) {
         let whole = self.prng.chance(3, 4);
         let part = 1 + self.prng.below(200) as usize;
         let state = &mut self.network.links[link];

@@ -176,10 +176,8 @@ impl Wire {
                 self.send_waiting();
             }
             kind::GOAWAY => got.push(Got::GoAway),
-            kind::RST_STREAM => {
-                if self.streams.remove(&head.stream).is_some() {
-                    got.push(Got::Reset { stream: head.stream });
-                }
+            kind::RST_STREAM if self.streams.remove(&head.stream).is_some() => {
+                got.push(Got::Reset { stream: head.stream });
             }
             kind::HEADERS => self.headers(head, payload, got),
             kind::DATA => self.data(head, payload, got),
