@@ -269,6 +269,10 @@ impl Registry {
         let stream = self.streams.get_mut(watcher.stream.0).expect("a refusing stream lives");
         watcher.member = stream.blocked.len() as u32;
         stream.blocked.push(number);
+        // The queue may have drained between the refusal and here, inside a revision that took several slices:
+        // then nobody else will let it go on.
+        let is_free = !stream.is_congested() && stream.blocked.len() == 1;
+        let key = watcher.stream;
         if is_future {
             stream.future.remove(&(before, number));
         }
@@ -278,6 +282,9 @@ impl Registry {
             self.behind_count += 1;
         }
         self.index.set_class(number, Class::Resting);
+        if is_free {
+            self.released.push_back(key);
+        }
     }
 
     /// The last blocked watcher of a stream may go on. True if there are more.

@@ -104,6 +104,11 @@ impl Stream {
         self.congested = true;
     }
 
+    /// True while events are refused until the queue has drained.
+    pub fn is_congested(&self) -> bool {
+        self.congested
+    }
+
     /// Counts bytes that a sweep gathers and will queue.
     pub fn reserve(&mut self, bytes: usize) {
         self.queued_bytes += bytes;
