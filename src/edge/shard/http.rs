@@ -7,6 +7,7 @@ use crate::edge::clock::Clock;
 use crate::edge::ops::http::{self, HealthCounters, Response, Step};
 use crate::edge::ops::metrics::{self, CallKind, Method, MethodCounts, Process, Snapshot};
 use crate::pure::api::rpcs::{Kind, Rpc};
+use crate::pure::front::QUOTA_BYTES_DEFAULT;
 use crate::pure::node::View;
 use crate::pure::session::Http1Request;
 use crate::stdx::slab::Key;
@@ -108,6 +109,8 @@ impl Http {
         snapshot.puts = counters.puts;
         snapshot.deletes = counters.deletes;
         snapshot.transactions = counters.txns;
+        // Alerts divide by it: 0 would set them off.
+        snapshot.quota_bytes = QUOTA_BYTES_DEFAULT.unsigned_abs();
         snapshot.keys = view.kv.live_keys();
         snapshot.current_revision = view.kv.revision();
         snapshot.compact_revision = view.kv.compact_revision();

@@ -38,6 +38,7 @@ use crate::stdx::work::{Step, Work};
 
 pub use calls::RpcCounts;
 pub use connection::resolve;
+pub use unary::QUOTA_BYTES_DEFAULT;
 
 /// What a shard is told at its start.
 #[derive(Clone, Debug)]

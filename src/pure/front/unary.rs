@@ -25,8 +25,8 @@ use crate::pure::node::{Ask, View};
 use crate::pure::session::StreamId;
 use crate::pure::types::Revision;
 
-/// etcd's default of `--quota-backend-bytes`, as Status shows it.
-const QUOTA_BYTES_DEFAULT: i64 = 2 << 30;
+/// etcd's default of `--quota-backend-bytes`, as Status and the metrics show it.
+pub const QUOTA_BYTES_DEFAULT: i64 = 2 << 30;
 
 /// What a handler came to.
 enum Done {

@@ -28,6 +28,7 @@ pub use view::View;
 use crate::limits;
 use crate::pure::api::log_payload::{self, RequestIds};
 use crate::pure::api::requests::{InternalRequest, LeaseCheckpoint, LeaseRevokeRequest, Operation};
+use crate::pure::api::responses::{ResponseOp, TxnResponse};
 use crate::pure::apply::{Applier, Outcome};
 use crate::pure::lease::{Deadlines, Renewal};
 use crate::pure::mvcc::Retired;
@@ -133,12 +134,30 @@ pub struct Counters {
     pub leases_revoked: u64,
     /// Leases whose expiry was proposed.
     pub leases_expired: u64,
-    /// Puts applied outside transactions.
+    /// Puts applied, those of transactions included.
     pub puts: u64,
-    /// Deletes applied outside transactions.
+    /// Deletes applied, those of transactions included.
     pub deletes: u64,
     /// Transactions applied.
     pub txns: u64,
+}
+
+impl Counters {
+    /// Counts what a transaction did: etcd's metrics know its puts and deletes too, and Kubernetes writes in no
+    /// other way.
+    fn add_txn(&mut self, response: &TxnResponse) {
+        let mut txns = vec![response];
+        while let Some(txn) = txns.pop() {
+            for response in &txn.responses {
+                match response {
+                    ResponseOp::Put(_) => self.puts += 1,
+                    ResponseOp::DeleteRange(_) => self.deletes += 1,
+                    ResponseOp::Txn(nested) => txns.push(nested),
+                    ResponseOp::Range(_) => {}
+                }
+            }
+        }
+    }
 }
 
 impl Node {
@@ -480,6 +499,7 @@ impl Node {
                 }
             }
             Outcome::LeaseRevoke { id, .. } => self.lease_revoked(*id),
+            Outcome::Txn(response) => self.counters.add_txn(response),
             _ => {}
         }
         if self.waiting.front().is_none_or(|(waits_for, _)| *waits_for != index) {
