@@ -92,7 +92,7 @@ impl Plan {
             progress_interval: [100 * MILLI, 2 * SECOND, 600 * SECOND][prng.below(3) as usize],
             fault_time: (3 + prng.below(9)) * SECOND,
             calm_time: (4 + prng.below(2)) * SECOND,
-            rest_time: 12 * SECOND,
+            rest_time: 60 * SECOND,
         };
         for weight in &mut plan.faults {
             *weight = if prng.chance(1, 2) { 1 + prng.below(4) } else { 0 };
