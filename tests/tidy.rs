@@ -31,7 +31,10 @@ fn read(path: &Path) -> String {
 
 /// Code lines only: comments and strings may say what they like.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")).map(|(n, line)| (n + 1, line))
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(n, line)| (n + 1, line))
 }
 
 fn complain(complaints: Vec<String>) {
@@ -41,7 +44,16 @@ fn complain(complaints: Vec<String>) {
 #[test]
 fn the_top_level_is_as_on_the_map() {
     const VISIBLE: [&str; 11] = [
-        "Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "bench", "build", "schema", "scripts", "src", "target",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE",
+        "README.md",
+        "bench",
+        "build",
+        "schema",
+        "scripts",
+        "src",
+        "target",
         "tests",
     ];
     let mut complaints = Vec::new();
@@ -57,8 +69,18 @@ fn the_top_level_is_as_on_the_map() {
 #[test]
 fn pure_sees_no_edge_clock_thread_or_file() {
     const FORBIDDEN: [&str; 12] = [
-        "crate::edge", "std::time::Instant", "SystemTime", "std::thread", "std::fs", "std::net", "std::env",
-        "RandomState", "std::collections::HashMap", "std::collections::HashSet", "std::process", "libc::",
+        "crate::edge",
+        "std::time::Instant",
+        "SystemTime",
+        "std::thread",
+        "std::fs",
+        "std::net",
+        "std::env",
+        "RandomState",
+        "std::collections::HashMap",
+        "std::collections::HashSet",
+        "std::process",
+        "libc::",
     ];
     let mut complaints = Vec::new();
     for path in files("src/pure", "rs") {
@@ -97,8 +119,12 @@ fn unsafe_stays_where_it_is_listed() {
             continue;
         }
         for (number, line) in code(&read(&path)) {
-            if ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "unsafe trait"].iter().any(|u| line.contains(u)) {
-                complaints.push(format!("{name}:{number}: unsafe belongs into the files listed in tests/tidy.rs"));
+            if ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "unsafe trait"]
+                .iter()
+                .any(|u| line.contains(u))
+            {
+                complaints
+                    .push(format!("{name}:{number}: unsafe belongs into the files listed in tests/tidy.rs"));
             }
         }
     }
@@ -113,7 +139,10 @@ fn every_module_has_a_contract() {
         let header: String = text.lines().take_while(|l| l.starts_with("//!")).collect::<Vec<_>>().join("\n");
         for word in ["Owns:", "Always true:", "Not here:"] {
             if !header.contains(word) {
-                complaints.push(format!("{}: the header lacks `{word}` (style: headers are contracts)", path.display()));
+                complaints.push(format!(
+                    "{}: the header lacks `{word}` (style: headers are contracts)",
+                    path.display()
+                ));
             }
         }
     }
@@ -149,15 +178,24 @@ fn every_room_is_on_the_map_and_the_map_names_no_other() {
 #[test]
 fn no_stub_and_no_forgotten_debugging() {
     let banned = [
-        concat!("to", "do!("), concat!("unimpl", "emented!("), concat!("FIX", "ME"), concat!("X", "XX"),
-        concat!("d", "bg!("), concat!("#[ign", "ore"), concat!("let _", " = "),
+        concat!("to", "do!("),
+        concat!("unimpl", "emented!("),
+        concat!("FIX", "ME"),
+        concat!("X", "XX"),
+        concat!("d", "bg!("),
+        concat!("#[ign", "ore"),
+        concat!("let _", " = "),
     ];
     let mut complaints = Vec::new();
     for folder in ["src", "tests"] {
         for path in files(folder, "rs") {
             for (number, line) in read(&path).lines().enumerate() {
                 for token in banned.iter().filter(|t| line.contains(**t)) {
-                    complaints.push(format!("{}:{}: `{token}`: finish it, or name the result", path.display(), number + 1));
+                    complaints.push(format!(
+                        "{}:{}: `{token}`: finish it, or name the result",
+                        path.display(),
+                        number + 1
+                    ));
                 }
             }
         }
@@ -179,7 +217,8 @@ fn decisions_are_numbered_and_have_a_status() {
 
 #[test]
 fn nothing_names_a_machine_or_a_registry() {
-    let banned = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("artif", "actory"), concat!("bash_", "jobs")];
+    let banned =
+        [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("artif", "actory"), concat!("bash_", "jobs")];
     let mut complaints = Vec::new();
     for folder in ["src", "tests", "scripts", "schema", "bench"] {
         for extension in ["rs", "md", "txt", "py", "go", "mod", "proto", "sh", "toml"] {

@@ -118,7 +118,10 @@ mod tests {
         assert_eq!(receiver.receive(), Some("a"));
         assert_eq!(sender.room(), 1);
         assert_eq!(sender.send("d"), Ok(()));
-        assert_eq!((receiver.receive(), receiver.receive(), receiver.receive()), (Some("b"), Some("d"), None));
+        assert_eq!(
+            (receiver.receive(), receiver.receive(), receiver.receive()),
+            (Some("b"), Some("d"), None)
+        );
     }
 
     #[test]

@@ -80,7 +80,8 @@ impl<T, G> Publisher<T, G> {
         }
         // Pairs with the fence in `enter`: either we see the reader's slot, or it sees the new pointer.
         fence(Ordering::SeqCst);
-        let oldest = self.shared.slots.iter().map(|slot| slot.0.load(Ordering::Acquire)).min().unwrap_or(OFFLINE);
+        let oldest =
+            self.shared.slots.iter().map(|slot| slot.0.load(Ordering::Acquire)).min().unwrap_or(OFFLINE);
         while let Some((epoch, _)) = self.retired.front() {
             if *epoch >= oldest {
                 break;

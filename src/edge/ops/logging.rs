@@ -3,8 +3,8 @@
 //! A field `data_dir` is written `data-dir`, as etcd names its own; a list given as `?list` becomes a JSON
 //! array; an event with the target [`FATAL`] gets that level.
 
-use std::fmt::{self, Write as _};
 use crate::edge::clock::Clock;
+use std::fmt::{self, Write as _};
 
 use serde_json::Value;
 use tracing::field::{Field, Visit};

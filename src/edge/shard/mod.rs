@@ -22,12 +22,11 @@ pub use http::Http;
 pub use sequencer::Sequencer;
 pub use serve::serve;
 
-
 use crate::edge::io::{CloseCause, Completion, ConnId, Io, SendPieces};
 use crate::edge::mesh::{Reader, Receiver, Sender};
+use crate::limits;
 use crate::pure::front::{Front, Outgoing};
 use crate::pure::node::{FromSequencer, ToSequencer, View};
-use crate::limits;
 use crate::pure::session::{Part, Piece, SharedBytes, Transmit};
 use crate::pure::types::Revision;
 use crate::stdx::time::Monotonic;
@@ -165,7 +164,10 @@ impl<I: Io> Loop<I> {
 
     fn until_next_timeout(&self) -> Option<Duration> {
         let stop = self.stopping_since.map(|since| since + DRAIN);
-        let next = [self.sequencer.next_timeout(), self.shard.front.next_timeout(), stop].into_iter().flatten().min()?;
+        let next = [self.sequencer.next_timeout(), self.shard.front.next_timeout(), stop]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(next.since(self.io.now()))
     }
 
@@ -191,7 +193,9 @@ impl<I: Io> Loop<I> {
             Completion::LogWritten { token, buffer } => self.sequencer.log_written(token, &buffer, now),
             Completion::LogFailed { token, error } => self.sequencer.log_failed(token, error)?,
             Completion::SegmentReady { number } => self.sequencer.node.handle_segment_ready(number),
-            Completion::SegmentFailed { number, error } => self.sequencer.segment_failed(number, error, now)?,
+            Completion::SegmentFailed { number, error } => {
+                self.sequencer.segment_failed(number, error, now)?
+            }
             Completion::Woken => {
                 if self.stopping_since.is_none() && (self.stop)() {
                     self.stopping_since = Some(now);

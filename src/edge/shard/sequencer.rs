@@ -113,10 +113,18 @@ impl Sequencer {
         self.node.handle_log_failed(token).map_err(|_| Stopped::LogFailed(error))
     }
 
-    pub(super) fn segment_failed(&mut self, number: u64, error: SegmentError, now: Monotonic) -> Result<(), Stopped> {
+    pub(super) fn segment_failed(
+        &mut self,
+        number: u64,
+        error: SegmentError,
+        now: Monotonic,
+    ) -> Result<(), Stopped> {
         match error {
             SegmentError::NoSpace => {
-                tracing::warn!(segment = number, "no space for the next log segment; writes that do not fit are refused until there is");
+                tracing::warn!(
+                    segment = number,
+                    "no space for the next log segment; writes that do not fit are refused until there is"
+                );
                 self.node.handle_segment_failed(number, now);
                 Ok(())
             }

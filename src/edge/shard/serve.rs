@@ -40,10 +40,15 @@ pub fn serve(config: Config) -> Result<Stop, StartError> {
         tracing::warn!("{warning}");
     }
     let log = recover(&config, data.log())?;
-    let connections_max = net::connections_max()
-        .map_err(|error| StartError::Other { what: error.to_string(), advice: "raise the limit of open files".into() })?;
+    let connections_max = net::connections_max().map_err(|error| StartError::Other {
+        what: error.to_string(),
+        advice: "raise the limit of open files".into(),
+    })?;
     let ring = Ring::new(RingOptions::new(Vec::new(), Some(data), connections_max)).map_err(|error| {
-        StartError::Other { what: error.to_string(), advice: "the reason above says what to change".to_owned() }
+        StartError::Other {
+            what: error.to_string(),
+            advice: "the reason above says what to change".to_owned(),
+        }
     })?;
     run(config, log, ring, listeners)
 }
@@ -80,14 +85,15 @@ fn address_error(error: ListenError, address: &ListenAddress) -> StartError {
             StartError::AddressInUse { address }
         }
         ListenError::Bind { error, .. } => StartError::Address { address, error },
-        other => StartError::Other { what: other.to_string(), advice: "correct --listen-client-urls".to_owned() },
+        other => {
+            StartError::Other { what: other.to_string(), advice: "correct --listen-client-urls".to_owned() }
+        }
     }
 }
 
 fn open_data(config: &Config) -> Result<DataDirectory, StartError> {
     let syncs = if config.no_fsync { Syncs::Off } else { Syncs::On };
-    let options =
-        DiskOptions { data_dir: config.data_dir.clone(), wal_dir: config.wal_dir.clone(), syncs };
+    let options = DiskOptions { data_dir: config.data_dir.clone(), wal_dir: config.wal_dir.clone(), syncs };
     DataDirectory::open(&options).map_err(data_error)
 }
 
@@ -154,7 +160,8 @@ fn refused_error(refused: &Refused, files: &LogFiles) -> StartError {
                     corrupt.durable_to.0,
                     corrupt.lsn.0
                 ),
-                advice: "keep a copy of the directory, check the disk, and restore the data from a backup".to_owned(),
+                advice: "keep a copy of the directory, check the disk, and restore the data from a backup"
+                    .to_owned(),
             }
         }
         Refused::OtherVersion { segment, found, known } => StartError::Other {
@@ -171,7 +178,8 @@ fn refused_error(refused: &Refused, files: &LogFiles) -> StartError {
 fn start_raft(config: &Config, log: &mut Log) -> Result<Raft, StartError> {
     let raft_config = raft::Config {
         id: MemberId(log.identity.member_id),
-        election_ticks: u32::try_from(config.election.as_millis() / config.heartbeat.as_millis().max(1)).unwrap_or(10),
+        election_ticks: u32::try_from(config.election.as_millis() / config.heartbeat.as_millis().max(1))
+            .unwrap_or(10),
         pre_vote: true,
         uncommitted_bytes_max: limits::request::PROPOSAL_BYTES_OUTSTANDING_MAX,
         seed: Clock.entropy_u64(),
@@ -179,7 +187,8 @@ fn start_raft(config: &Config, log: &mut Log) -> Result<Raft, StartError> {
     if !log.is_new() {
         return log.resume_raft(raft_config).map_err(|refused| StartError::Other {
             what: format!("the log can't be continued: {refused:?}"),
-            advice: "it has members that this version does not know; start the version that wrote it".to_owned(),
+            advice: "it has members that this version does not know; start the version that wrote it"
+                .to_owned(),
         });
     }
     let bootstrap = config.bootstrap.clone().map_err(StartError::Bootstrap)?;
@@ -228,7 +237,10 @@ fn run(config: Config, mut log: Log, ring: Ring, listeners: Vec<Listener>) -> Re
         })
         .collect();
     core.io().listen(listeners);
-    let failed = |error: std::io::Error| StartError::Other { what: error.to_string(), advice: "free resources".into() };
+    let failed = |error: std::io::Error| StartError::Other {
+        what: error.to_string(),
+        advice: "free resources".into(),
+    };
     let signals = Arc::new(Signals::install().map_err(failed)?);
     let waker = core.io().waker();
     signals.on_signal(move || waker.wake()).map_err(failed)?;
@@ -274,7 +286,11 @@ fn front_config(config: &Config, identity: Identity, ids: RequestIds, seeds: &mu
         request_bytes_max: config.limits.request_bytes_max,
         version: ETCD_VERSION,
         storage_version: ETCD_CLUSTER_VERSION,
-        hub: HubConfig::new(seeds.next_u64(), config.limits.request_bytes_max, config.progress_notify_interval),
+        hub: HubConfig::new(
+            seeds.next_u64(),
+            config.limits.request_bytes_max,
+            config.progress_notify_interval,
+        ),
         seed: seeds.next_u64(),
         ids,
     }

@@ -8,9 +8,9 @@
 //! Not here: Raft, the log, clocks, clients.
 
 mod outcome;
-mod txn;
 #[cfg(test)]
 mod tests;
+mod txn;
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ pub use txn::{ReadState, TxnRun, TxnState};
 
 use crate::limits;
 use crate::pure::api::requests::{
-    CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, MemberAttributes, Operation, PutRequest, PutView,
-    RangeRequest,
+    CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, MemberAttributes, Operation, PutRequest,
+    PutView, RangeRequest,
 };
 use crate::pure::cluster::Member;
 use crate::pure::lease::LeaseTable;
@@ -146,7 +146,9 @@ impl Applier {
         assert!(self.running.is_none(), "an entry began inside another");
         match operation {
             Operation::Put(put) => Some(self.put(&view_of(&put))),
-            Operation::DeleteRange(request) => self.run(Running::Delete(DeleteRun::new(&request, &self.store))),
+            Operation::DeleteRange(request) => {
+                self.run(Running::Delete(DeleteRun::new(&request, &self.store)))
+            }
             Operation::Txn(request) => self.run(Running::Txn(Box::new(TxnRun::new(request)))),
             Operation::LeaseRevoke(request) => self.begin_revoke(request.id),
             Operation::LeaseGrant(request) => Some(self.grant(request)),
@@ -181,7 +183,11 @@ impl Applier {
                 Step::Pending => Step::Pending,
                 Step::Done(deleted) => {
                     let revision = self.store.end_txn();
-                    Step::Done(Outcome::DeleteRange { revision, deleted: deleted.count, previous: deleted.previous })
+                    Step::Done(Outcome::DeleteRange {
+                        revision,
+                        deleted: deleted.count,
+                        previous: deleted.previous,
+                    })
                 }
             },
             Running::Txn(run) => match run.step(self, work) {
@@ -198,7 +204,13 @@ impl Applier {
         step
     }
 
-    fn check_put(&self, key: &[u8], lease: LeaseId, ignore_value: bool, ignore_lease: bool) -> Result<(), ApplyError> {
+    fn check_put(
+        &self,
+        key: &[u8],
+        lease: LeaseId,
+        ignore_value: bool,
+        ignore_lease: bool,
+    ) -> Result<(), ApplyError> {
         if lease != 0 && self.leases.get(lease).is_none() {
             return Err(ApplyError::LeaseNotFound);
         }

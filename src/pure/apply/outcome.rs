@@ -11,7 +11,12 @@ pub enum Outcome {
     /// Refused without any change.
     Failed(ApplyError),
     /// A put; the replaced record if asked for.
-    Put { /** Revision of the put. */ revision: Revision, /** Asked for and there. */ previous: Option<RecordRef> },
+    Put {
+        /** Revision of the put. */
+        revision: Revision,
+        /** Asked for and there. */
+        previous: Option<RecordRef>,
+    },
     /// A delete.
     DeleteRange {
         /** Revision after it. */
@@ -24,7 +29,10 @@ pub enum Outcome {
     /// A transaction: the response as it goes out, its header's revision the one after it, ids still missing.
     Txn(TxnResponse),
     /// The compact revision moved.
-    Compaction { /** Current revision. */ revision: Revision },
+    Compaction {
+        /** Current revision. */
+        revision: Revision,
+    },
     /// A lease was granted.
     LeaseGrant {
         /** Current revision. */
@@ -35,7 +43,12 @@ pub enum Outcome {
         ttl: i64,
     },
     /// A lease was revoked.
-    LeaseRevoke { /** Revision after it. */ revision: Revision, /** Its id. */ id: LeaseId },
+    LeaseRevoke {
+        /** Revision after it. */
+        revision: Revision,
+        /** Its id. */
+        id: LeaseId,
+    },
 }
 
 /// Why an entry was refused.

@@ -47,7 +47,12 @@ fn failure(outcome: &Outcome) -> Option<ApplyError> {
     }
 }
 
-fn txn(applier: &mut Applier, compare: Vec<Compare>, success: Vec<RequestOp>, failure: Vec<RequestOp>) -> Outcome {
+fn txn(
+    applier: &mut Applier,
+    compare: Vec<Compare>,
+    success: Vec<RequestOp>,
+    failure: Vec<RequestOp>,
+) -> Outcome {
     apply(applier, Operation::Txn(TxnRequest { compare, success, failure }))
 }
 
@@ -76,7 +81,10 @@ fn a_large_delete_is_one_revision_in_many_slices() {
     assert_eq!(applier.store().revision(), 1_002);
     assert_eq!(applier.store_mut().view().live_keys(), 0);
     let again = apply(&mut applier, Operation::DeleteRange(delete_request("k", "l")));
-    assert!(matches!(again, Outcome::DeleteRange { revision: 1_002, deleted: 0, .. }), "a no-op costs no revision");
+    assert!(
+        matches!(again, Outcome::DeleteRange { revision: 1_002, deleted: 0, .. }),
+        "a no-op costs no revision"
+    );
 }
 
 #[test]
@@ -120,7 +128,10 @@ fn what_can_fail_is_refused_before_anything_changes() {
     assert_eq!(applier.store().revision(), 2);
     assert!(applier.store().live(b"b").is_none());
     let grant = LeaseGrantRequest { ttl: 9_000_000_001, id: 1 };
-    assert_eq!(failure(&apply(&mut applier, Operation::LeaseGrant(grant))), Some(ApplyError::LeaseTtlTooLarge));
+    assert_eq!(
+        failure(&apply(&mut applier, Operation::LeaseGrant(grant))),
+        Some(ApplyError::LeaseTtlTooLarge)
+    );
 }
 
 #[test]
@@ -159,7 +170,10 @@ fn compares_read_missing_keys_and_undefined_numbers_as_etcd_does() {
     assert!(holds(compare(2, 1, "a", "", CompareOperand::None)), "an absent operand is 0");
     assert!(holds(compare(0, 0, "a", "c", CompareOperand::Version(1))));
     assert!(!holds(compare(2, 0, "a", "c", CompareOperand::ModRevision(2))), "all of a range must hold");
-    assert!(holds(compare(2, 0, "x", "y", CompareOperand::ModRevision(0))), "an empty range is a missing key");
+    assert!(
+        holds(compare(2, 0, "x", "y", CompareOperand::ModRevision(0))),
+        "an empty range is a missing key"
+    );
 }
 
 #[test]
@@ -167,8 +181,10 @@ fn ignore_value_and_ignore_lease_keep_what_was() {
     let mut applier = Applier::new(1, 2);
     apply(&mut applier, Operation::LeaseGrant(LeaseGrantRequest { ttl: 60, id: 5 }));
     put(&mut applier, "a", "1", 5);
-    let touch = PutRequest { ignore_value: true, ignore_lease: true, prev_kv: true, ..put_request("a", "", 0) };
-    let Outcome::Put { revision: 3, previous: Some(previous) } = apply(&mut applier, Operation::Put(touch)) else {
+    let touch =
+        PutRequest { ignore_value: true, ignore_lease: true, prev_kv: true, ..put_request("a", "", 0) };
+    let Outcome::Put { revision: 3, previous: Some(previous) } = apply(&mut applier, Operation::Put(touch))
+    else {
         panic!("touched")
     };
     assert_eq!((previous.value(), previous.version()), (&b"1"[..], 1));
@@ -183,8 +199,9 @@ fn ignore_value_and_ignore_lease_keep_what_was() {
 fn compact_is_checked_against_both_ends() {
     let mut applier = Applier::new(1, 2);
     put(&mut applier, "a", "1", 0);
-    let mut compact =
-        |revision| apply(&mut applier, Operation::Compaction(CompactionRequest { revision, physical: false }));
+    let mut compact = |revision| {
+        apply(&mut applier, Operation::Compaction(CompactionRequest { revision, physical: false }))
+    };
     assert_eq!(failure(&compact(-1)), Some(ApplyError::Compacted));
     assert_eq!(failure(&compact(0)), None, "once, on a store that was never compacted");
     assert_eq!(failure(&compact(0)), Some(ApplyError::Compacted));

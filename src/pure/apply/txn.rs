@@ -192,7 +192,11 @@ impl TxnRun {
     }
 
     /// Carries on for a slice. A refusal leaves the state untouched.
-    pub fn step(&mut self, state: &mut impl TxnState, work: &mut Work) -> Step<Result<TxnResponse, ApplyError>> {
+    pub fn step(
+        &mut self,
+        state: &mut impl TxnState,
+        work: &mut Work,
+    ) -> Step<Result<TxnResponse, ApplyError>> {
         loop {
             if work.is_spent() {
                 return Step::More;
@@ -310,7 +314,10 @@ fn holds(compare: &Compare, record: &RecordRef) -> bool {
         };
         return decide(compare.result, record.value().cmp(operand));
     }
-    decide(compare.result, number_of(compare, record.version(), record.create(), record.main(), record.lease()))
+    decide(
+        compare.result,
+        number_of(compare, record.version(), record.create(), record.main(), record.lease()),
+    )
 }
 
 /// Compares the target's number with the operand; an absent or mismatched operand is 0, an undefined
@@ -319,8 +326,12 @@ fn number_of(compare: &Compare, version: i64, create: i64, modified: i64, lease:
     let operand = |matching: Option<i64>| matching.unwrap_or(0);
     match (compare.target, &compare.operand) {
         (0, o) => version.cmp(&operand(if let CompareOperand::Version(n) = o { Some(*n) } else { None })),
-        (1, o) => create.cmp(&operand(if let CompareOperand::CreateRevision(n) = o { Some(*n) } else { None })),
-        (2, o) => modified.cmp(&operand(if let CompareOperand::ModRevision(n) = o { Some(*n) } else { None })),
+        (1, o) => {
+            create.cmp(&operand(if let CompareOperand::CreateRevision(n) = o { Some(*n) } else { None }))
+        }
+        (2, o) => {
+            modified.cmp(&operand(if let CompareOperand::ModRevision(n) = o { Some(*n) } else { None }))
+        }
         (4, o) => lease.cmp(&operand(if let CompareOperand::Lease(n) = o { Some(*n) } else { None })),
         _ => std::cmp::Ordering::Equal,
     }

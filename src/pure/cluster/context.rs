@@ -27,7 +27,8 @@ mod tests {
     fn what_is_encoded_is_decoded() {
         let peer_urls = vec!["http://127.0.0.1:42382".to_owned()];
         let name = "m2".to_owned();
-        let member = Member { id: 7874398002763722684, name, peer_urls, client_urls: vec![], is_learner: false };
+        let member =
+            Member { id: 7874398002763722684, name, peer_urls, client_urls: vec![], is_learner: false };
         assert_eq!(decode(&encode(&member)), Some(member));
         assert_eq!(decode(b"{}"), None);
         assert_eq!(decode(b"\xff"), None);
@@ -36,7 +37,8 @@ mod tests {
     /// Bytes that etcd 3.5.1 wrote.
     #[test]
     fn etcds_own_context_is_read() {
-        let member = decode(br#"{"id":15084760106391936156,"peerURLs":["http://127.0.0.1:43382"],"isLearner":true}"#);
+        let member =
+            decode(br#"{"id":15084760106391936156,"peerURLs":["http://127.0.0.1:43382"],"isLearner":true}"#);
         let member = member.expect("readable");
         assert_eq!((member.id, member.is_learner, member.name.as_str()), (15084760106391936156, true, ""));
     }

@@ -49,18 +49,32 @@ impl Front {
     }
 
     /// The whole answer of a unary RPC, from a message with records.
-    pub(super) fn answer_body(&mut self, connection: &mut Connection, stream: StreamId, rpc: Rpc, body: Body) {
+    pub(super) fn answer_body(
+        &mut self,
+        connection: &mut Connection,
+        stream: StreamId,
+        rpc: Rpc,
+        body: Body,
+    ) {
         self.count_ok(rpc);
         let (mut pieces, _) = body.finish();
         match pieces.as_mut_slice() {
             [] => connection.session.send_unary(stream, &[]),
             [responses::Piece::Bytes(bytes)] => connection.session.send_unary(stream, bytes),
-            _ => connection.session.send_unary_pieces(stream, pieces.into_iter().map(session_piece).collect()),
+            _ => {
+                connection.session.send_unary_pieces(stream, pieces.into_iter().map(session_piece).collect())
+            }
         }
     }
 
     /// One message of a stream of answers.
-    pub(super) fn stream_body(&mut self, connection: &mut Connection, stream: StreamId, rpc: Rpc, body: Body) {
+    pub(super) fn stream_body(
+        &mut self,
+        connection: &mut Connection,
+        stream: StreamId,
+        rpc: Rpc,
+        body: Body,
+    ) {
         self.counts[rpc as usize].sent += 1;
         let (pieces, _) = body.finish();
         connection.session.send_message_pieces(stream, pieces.into_iter().map(session_piece).collect());

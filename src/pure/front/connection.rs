@@ -39,7 +39,8 @@ pub(super) struct Connection {
 pub fn resolve(path: &[u8]) -> Resolved {
     let Some(rpc) = Rpc::by_path(path) else {
         let service = path.strip_prefix(b"/").unwrap_or(path);
-        let service = service.iter().rposition(|byte| *byte == b'/').map_or(service, |slash| &service[..slash]);
+        let service =
+            service.iter().rposition(|byte| *byte == b'/').map_or(service, |slash| &service[..slash]);
         let known = Rpc::ALL.iter().any(|rpc| rpc.row().service.as_bytes() == service);
         return if known { Resolved::UnknownMethod } else { Resolved::UnknownService };
     };
@@ -171,7 +172,11 @@ impl Front {
         if pause != connection.receive_paused && !connection.ended {
             connection.receive_paused = pause;
             let key = connection.key;
-            self.commands.push_back(if pause { Outgoing::PauseReceive(key) } else { Outgoing::ResumeReceive(key) });
+            self.commands.push_back(if pause {
+                Outgoing::PauseReceive(key)
+            } else {
+                Outgoing::ResumeReceive(key)
+            });
         }
         self.arm(connection);
     }
@@ -218,7 +223,13 @@ impl Front {
         }
     }
 
-    fn handle_event(&mut self, connection: &mut Connection, event: SessionEvent, view: &View, now: Monotonic) {
+    fn handle_event(
+        &mut self,
+        connection: &mut Connection,
+        event: SessionEvent,
+        view: &View,
+        now: Monotonic,
+    ) {
         match event {
             SessionEvent::Call { stream, route, meta, message } => {
                 let Some(rpc) = self.begin(connection, stream, route, &meta, view) else { return };
@@ -233,7 +244,9 @@ impl Front {
                 let Some(rpc) = self.begin(connection, stream, route, &meta, view) else { return };
                 self.open_client_stream(connection, stream, rpc, now);
             }
-            SessionEvent::Message { stream, message } => self.stream_message(connection, stream, &message, view),
+            SessionEvent::Message { stream, message } => {
+                self.stream_message(connection, stream, &message, view)
+            }
             SessionEvent::HalfClosed { stream } => self.half_closed(connection, stream),
             SessionEvent::Cancelled { stream } | SessionEvent::DeadlineExceeded { stream } => {
                 if let Some(call) = connection.calls.remove(&stream) {

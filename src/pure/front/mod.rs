@@ -204,7 +204,14 @@ impl Front {
     }
 
     /// Answers a connection's HTTP/1 request.
-    pub fn answer_http1(&mut self, key: Key, now: Monotonic, code: u16, fields: &[(&str, &str)], body: Bytes) {
+    pub fn answer_http1(
+        &mut self,
+        key: Key,
+        now: Monotonic,
+        code: u16,
+        fields: &[(&str, &str)],
+        body: Bytes,
+    ) {
         self.with_connection(key, |front, connection| {
             connection.session.http1_response(now, code, fields, body);
             front.after_events(connection);
@@ -265,7 +272,9 @@ impl Front {
     pub fn handle_reply(&mut self, message: FromSequencer, view: &View, now: Monotonic) {
         self.outstanding -= 1;
         let key = Key::from_u64(message.ticket.request);
-        let Some(call) = self.calls.remove(key) else { unreachable!("a call waits until its wish is answered") };
+        let Some(call) = self.calls.remove(key) else {
+            unreachable!("a call waits until its wish is answered")
+        };
         self.outstanding_bytes -= call.wish_bytes;
         self.reply(&call, message.reply, view, now);
     }

@@ -1,15 +1,16 @@
 //! Long reads: walked a slice at a time, in turn.
 
+use super::Front;
 use super::calls::{Call, State};
 use super::connection::Connection;
 use super::unary::{check_fresh, resolve_revision};
-use super::Front;
 use crate::limits;
 use crate::pure::api::authorize::{Authorized, Wanted, authorize};
 use crate::pure::api::codec::decode;
 use crate::pure::api::requests::RangeRequest;
 use crate::pure::api::responses::{
-    Body, HashKvResponse, HashResponse, RangeResponse, ResponseHeader, TxnResponse, Values, range_stream_chunk,
+    Body, HashKvResponse, HashResponse, RangeResponse, ResponseHeader, TxnResponse, Values,
+    range_stream_chunk,
 };
 use crate::pure::api::rpcs::Rpc;
 use crate::pure::api::status::{self, Status};
@@ -272,7 +273,13 @@ impl Front {
         Ok(())
     }
 
-    fn begin_stream(&self, _: Authorized, request: RangeRequest, revision: Revision, view: &View) -> StreamRead {
+    fn begin_stream(
+        &self,
+        _: Authorized,
+        request: RangeRequest,
+        revision: Revision,
+        view: &View,
+    ) -> StreamRead {
         StreamRead {
             request,
             revision,

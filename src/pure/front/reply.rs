@@ -4,8 +4,8 @@ use super::Front;
 use super::calls::{Call, State};
 use super::connection::Connection;
 use crate::pure::api::responses::{
-    Body, DefragmentResponse, DeleteRangeResponse, HeaderOnly, LeaseGrantResponse, LeaseKeepAliveResponse,
-    LeaseLeasesResponse, LeaseIds, LeaseTimeToLiveResponse, PutResponse,
+    Body, DefragmentResponse, DeleteRangeResponse, HeaderOnly, LeaseGrantResponse, LeaseIds,
+    LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseTimeToLiveResponse, PutResponse,
 };
 use crate::pure::api::rpcs::Rpc;
 use crate::pure::api::status::{self, Status};

@@ -9,7 +9,9 @@ use super::connection::Connection;
 use crate::limits;
 use crate::pure::api::authorize::{Authorized, Wanted, authorize};
 use crate::pure::api::codec::{self, Encode, decode};
-use crate::pure::api::requests::{HealthCheckRequest, LeaseKeepAliveRequest, WatchCreateRequest, WatchRequest};
+use crate::pure::api::requests::{
+    HealthCheckRequest, LeaseKeepAliveRequest, WatchCreateRequest, WatchRequest,
+};
 use crate::pure::api::responses::{HealthCheckResponse, ServingStatus};
 use crate::pure::api::rpcs::Rpc;
 use crate::pure::api::status::{self, Code, Status};

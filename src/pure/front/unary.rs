@@ -14,7 +14,8 @@ use crate::pure::api::requests::{
     TxnRequest,
 };
 use crate::pure::api::responses::{
-    AlarmResponse, DowngradeInfo, HashKvResponse, HealthCheckResponse, MemberListResponse, ServingStatus, StatusResponse, Values,
+    AlarmResponse, DowngradeInfo, HashKvResponse, HealthCheckResponse, MemberListResponse, ServingStatus,
+    StatusResponse, Values,
 };
 use crate::pure::api::rpcs::{Rpc, not_yet};
 use crate::pure::api::status::{self, Status};
@@ -130,7 +131,8 @@ impl Front {
         let mut request: LeaseGrantRequest = decode_request(message)?;
         if request.id == 0 {
             // Positive, as etcd's.
-            request.id = i64::try_from(self.config.ids.next() & (u64::MAX >> 1)).expect("without the sign bit").max(1);
+            request.id =
+                i64::try_from(self.config.ids.next() & (u64::MAX >> 1)).expect("without the sign bit").max(1);
         }
         let proof = authorize(Rpc::LeaseGrant, Wanted::Nothing)?;
         let payload = log_payload::encode_typed(&self.log_header(&proof), &request);
@@ -260,7 +262,12 @@ impl Front {
     }
 
     /// Proposes a request by its own bytes where they are canonical.
-    fn propose<M: Logged>(&mut self, proof: &Authorized, message: &Bytes, request: &M) -> Result<Done, Status> {
+    fn propose<M: Logged>(
+        &mut self,
+        proof: &Authorized,
+        message: &Bytes,
+        request: &M,
+    ) -> Result<Done, Status> {
         let payload = log_payload::encode_raw(&self.log_header(proof), message, request);
         self.proposal(payload)
     }

@@ -150,7 +150,9 @@ impl Deadlines {
             match self.by_id[id].proposed {
                 Some(then) if now.since(then) < REVOKE_RETRY => continue,
                 Some(_) => {}
-                None if self.in_flight + started >= REVOKES_IN_FLIGHT_MAX || started == self.pass_left => continue,
+                None if self.in_flight + started >= REVOKES_IN_FLIGHT_MAX || started == self.pass_left => {
+                    continue;
+                }
                 None => started += 1,
             }
             due.push(*id);

@@ -64,7 +64,8 @@ impl Cleaner {
         self.pass = None;
         self.cleaned_to = self.cleaned_to.max(pass.floor);
         let mut done = Vec::new();
-        let (ready, waiting) = self.compactions.drain(..).partition(|(revision, ..)| *revision <= self.cleaned_to);
+        let (ready, waiting) =
+            self.compactions.drain(..).partition(|(revision, ..)| *revision <= self.cleaned_to);
         self.compactions = waiting;
         let ready: Vec<(Revision, Ticket, Outcome)> = ready;
         done.extend(ready.into_iter().map(|(_, ticket, outcome)| (ticket, Reply::Applied(outcome))));

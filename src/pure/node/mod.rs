@@ -11,9 +11,9 @@
 mod clean;
 mod messages;
 mod start;
-mod view;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -315,7 +315,8 @@ impl Node {
     /// When [`Node::turn`] has to be called if nothing else happens.
     pub fn next_timeout(&self) -> Option<Monotonic> {
         let leases = self.deadlines.as_ref().and_then(Deadlines::next_timeout);
-        let idle = self.idle_since.filter(|_| self.log.needs_idle_batch()).map(|since| since + IDLE_BATCH_AFTER);
+        let idle =
+            self.idle_since.filter(|_| self.log.needs_idle_batch()).map(|since| since + IDLE_BATCH_AFTER);
         [leases, idle, self.segment_retry].into_iter().flatten().min()
     }
 
@@ -323,7 +324,9 @@ impl Node {
         self.propose_all();
         while let Some(effect) = self.raft.poll_effect() {
             match effect {
-                RaftEffect::Persist(persist) => self.log.append(persist.ticket, persist.hard_state, persist.entries),
+                RaftEffect::Persist(persist) => {
+                    self.log.append(persist.ticket, persist.hard_state, persist.entries)
+                }
                 RaftEffect::Apply { entries } => self.committed.extend(entries),
                 RaftEffect::LeaderChanged { .. } => self.leader_changed(),
                 RaftEffect::Send { .. } => unreachable!("a sole member has nobody to send to"),
@@ -509,11 +512,15 @@ impl Node {
         match waiter {
             Waiter::Reply(ticket) => self.reply(ticket, Reply::Applied(outcome)),
             Waiter::ReplyWhenClean(ticket) => match outcome {
-                Outcome::Compaction { .. } => self.cleaner.wait(ticket, outcome, self.applier.store().compact_revision()),
+                Outcome::Compaction { .. } => {
+                    self.cleaner.wait(ticket, outcome, self.applier.store().compact_revision())
+                }
                 other => self.reply(ticket, Reply::Applied(other)),
             },
             Waiter::Published => {
-                let Publishing::Waits(left) = self.publishing else { unreachable!("own entries are counted") };
+                let Publishing::Waits(left) = self.publishing else {
+                    unreachable!("own entries are counted")
+                };
                 self.publishing = Publishing::Waits(left - 1);
                 if left == 1 {
                     self.publishing = Publishing::Done;

@@ -31,7 +31,8 @@ enum Seen {
 }
 
 fn desk_with(config: wal::Config) -> Desk {
-    let recovery = Recovery::new(config, RecoveryStart::WHOLE, Vec::new()).expect("an empty directory is fine");
+    let recovery =
+        Recovery::new(config, RecoveryStart::WHOLE, Vec::new()).expect("an empty directory is fine");
     let Ok(WalOutcome::NoLog(none)) = recovery.finish() else { panic!("there is no log yet") };
     let identity = Identity { cluster_id: 9, member_id: MEMBER };
     let (_, resume) = none.create(&config, 1, identity);
@@ -125,7 +126,8 @@ impl Desk {
 
     fn payload(&mut self, operation: Operation) -> Bytes {
         let id = self.ids.next();
-        log_payload::encode(&InternalRequest { id, username: String::new(), auth_revision: 0, operation }).into()
+        log_payload::encode(&InternalRequest { id, username: String::new(), auth_revision: 0, operation })
+            .into()
     }
 
     fn propose(&mut self, request: u64, operation: Operation) {
@@ -212,7 +214,10 @@ fn a_large_delete_is_applied_in_counted_slices_and_published_once() {
         for seen in &desk.seen {
             if let Seen::View(view) = seen {
                 assert!([5_001, 5_002, 5_003].contains(&view.kv.revision()));
-                assert!(view.kv.revision() > 5_001 || view.kv.live_keys() == 5_000, "nothing half done is seen");
+                assert!(
+                    view.kv.revision() > 5_001 || view.kv.live_keys() == 5_000,
+                    "nothing half done is seen"
+                );
             }
         }
         assert!(turns < 1_000, "it ends");
@@ -267,15 +272,16 @@ fn a_floor_holds_cleaning_back() {
 
 #[test]
 fn without_room_proposals_are_refused_until_there_is() {
-    let config = wal::Config {
-        segment_bytes_first: 64 * 1024,
-        segment_bytes: 64 * 1024,
-        ..wal::Config::standard()
-    };
+    let config =
+        wal::Config { segment_bytes_first: 64 * 1024, segment_bytes: 64 * 1024, ..wal::Config::standard() };
     let mut desk = desk_with(config);
     let mut refused = 0;
     for n in 0..100 {
-        let put = PutRequest { key: format!("k{n}").into(), value: vec![b'x'; 1_000].into(), ..PutRequest::default() };
+        let put = PutRequest {
+            key: format!("k{n}").into(),
+            value: vec![b'x'; 1_000].into(),
+            ..PutRequest::default()
+        };
         desk.propose(n, Operation::Put(put));
         loop {
             desk.turn();

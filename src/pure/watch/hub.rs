@@ -101,7 +101,8 @@ impl Hub {
         };
         let is_empty = matches!(interval, Interval::Between(start, end) if start >= end);
         let is_taken = request.watch_id != 0
-            && (stream.lost.contains(&request.watch_id) || self.registry.find(stream, request.watch_id).is_some());
+            && (stream.lost.contains(&request.watch_id)
+                || self.registry.find(stream, request.watch_id).is_some());
         let refusal = if request.start_revision < 0 {
             Some(watch_reason::NEGATIVE_START.into())
         } else if let Err(reason) = permitted {

@@ -67,7 +67,8 @@ impl WatchMessage {
     /// Appends everything before the events. The message goes on with [`WatchMessage::pieces`].
     pub fn encode_head(&self, ids: &HeaderIds, out: &mut Vec<u8>) {
         let numbers = [ids.cluster_id, ids.member_id, self.revision as u64, ids.raft_term.0];
-        let header_bytes: usize = (1..).zip(numbers).map(|(field, number)| pb::uint_field_len(field, number)).sum();
+        let header_bytes: usize =
+            (1..).zip(numbers).map(|(field, number)| pb::uint_field_len(field, number)).sum();
         pb::put_message_head(out, 1, header_bytes);
         for (field, number) in (1..).zip(numbers) {
             pb::put_uint_field(out, field, number);

@@ -26,7 +26,6 @@ fn record(key: &str, at: Revision, value: &str) -> Fake {
     Fake { kv: encode(&kv), key: key.to_owned(), at, lease, tombstone: false }
 }
 
-
 impl StoredKv for Fake {
     fn kv_bytes(&self) -> &[u8] {
         &self.kv
