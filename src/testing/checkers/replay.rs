@@ -103,12 +103,14 @@ fn find_writer(
         call.request.is_mutation() && model.evaluate(&call.request, revision - 1).1 == published.changes
     };
     let told = told.get(&revision).map_or(&[][..], Vec::as_slice);
-    let made = told.iter().copied().find(|number| {
-        let call = &history.calls[*number];
-        makes(number) && agrees(call, &model.evaluate(&call.request, revision - 1).0)
-    });
-    // One with the right effect and the wrong answer is found out afterwards.
-    if let Some(number) = made.or_else(|| told.iter().copied().find(makes)) {
+    let explains = |number: &usize| {
+        makes(number) && {
+            let call = &history.calls[*number];
+            agrees(call, &model.evaluate(&call.request, revision - 1).0)
+        }
+    };
+    let candidates: Vec<usize> = told.iter().copied().filter(explains).collect();
+    if let Some(number) = best_writer(history, model, told, published, &candidates) {
         return Writer::Call(number);
     }
     if let Some(lease) = ended_lease(history, truth, model, published) {
@@ -123,8 +125,34 @@ fn find_writer(
             taken.insert(number);
             Writer::Call(number)
         }
-        None => Writer::Unexplained,
+        // One with the right effect and the wrong answer is found out afterwards.
+        None => told.iter().copied().find(makes).map_or(Writer::Unexplained, Writer::Call),
     }
+}
+
+/// Of several calls that each explain a revision (a delete, and the revoke of a lease that the key was attached to),
+/// the one after which all others were no-ops, as they were told.
+fn best_writer(
+    history: &History,
+    model: &Model,
+    told: &[usize],
+    published: &Published,
+    candidates: &[usize],
+) -> Option<usize> {
+    let first = *candidates.first()?;
+    if candidates.len() == 1 {
+        return Some(first);
+    }
+    let mut after = model.clone();
+    after.commit(&published.changes);
+    let fits = |writer: &usize| {
+        told.iter().filter(|number| *number != writer).all(|number| {
+            let call = &history.calls[*number];
+            let (right, changes) = after.evaluate(&call.request, after.revision());
+            changes.is_empty() && agrees(call, &right)
+        })
+    };
+    Some(candidates.iter().copied().find(fits).unwrap_or(first))
 }
 
 /// The lease whose end explains a revision, if nobody asked for that.

@@ -212,7 +212,7 @@ fn start(world: &Rc<RefCell<Outside>>, options: Options) -> Result<Loop<SimIo>, 
     };
     let identity = Identity { cluster_id: cluster::cluster_id(&[member.id]), member_id: member.id };
     let mut log = recover(config, &store, identity, &mut seeds)?;
-    world.borrow_mut().rotten = None;
+    world.borrow_mut().rotten.clear();
     let raft_config = raft::Config {
         id: MemberId(member.id),
         election_ticks: 10,
@@ -466,25 +466,22 @@ impl Outside {
         let byte = usize::try_from(self.prng.below(offset)).expect("segments are small");
         let bit = self.prng.below(8) as u8;
         self.disk.flip_bit(&name, byte, bit).expect("the segment is there");
-        self.rotten = Some((name, byte, bit));
+        self.rotten.push((name, byte, bit));
     }
 
     /// The log was refused: right after rot, wrong otherwise. True if the run can't go on.
     fn refused(&mut self, refused: &Refused) -> bool {
         self.counts.refusals += 1;
-        match self.rotten.take() {
-            Some((name, byte, bit)) => {
-                // The operator brings the sector back; nothing else must have changed.
-                self.disk.flip_bit(&name, byte, bit).expect("a refusal leaves the files alone");
-                false
-            }
-            None => {
-                self.violation(
-                    "C8",
-                    format!("the log was refused although nothing durable was damaged: {refused:?}"),
-                );
-                true
-            }
+        if self.rotten.is_empty() {
+            let text = format!("the log was refused although nothing durable was damaged: {refused:?}");
+            self.violation("C8", text);
+            return true;
         }
+        // The operator brings the sectors back (several, if the power failed again before a start got this far);
+        // nothing else must have changed.
+        for (name, byte, bit) in std::mem::take(&mut self.rotten) {
+            self.disk.flip_bit(&name, byte, bit).expect("a refusal leaves the files alone");
+        }
+        false
     }
 }

@@ -147,7 +147,7 @@ struct Outside {
     /// Last complete write: everything before it in the log is proven durable.
     last_write: Option<(u64, u64)>,
     /// A bit that was flipped: file, byte, bit.
-    rotten: Option<(String, usize, u8)>,
+    rotten: Vec<(String, usize, u8)>,
     phase: Phase,
     over: bool,
     counts: Counts,
@@ -200,7 +200,7 @@ impl Outside {
             preparing: 0,
             fuse: None,
             last_write: None,
-            rotten: None,
+            rotten: Vec::new(),
             phase: Phase::Faults,
             over: false,
             counts: Counts::default(),
