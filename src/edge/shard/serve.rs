@@ -98,9 +98,14 @@ fn open_data(config: &Config) -> Result<DataDirectory, StartError> {
 }
 
 fn data_error(error: DiskError) -> StartError {
+    let advice = match &error {
+        DiskError::Locked { .. } => "stop the process that holds the lock, or choose another --data-dir",
+        DiskError::ForeignData(_) => "choose another --data-dir; an import comes with a later version",
+        DiskError::Failed { .. } => "",
+    };
     match error {
         DiskError::Locked { .. } | DiskError::ForeignData(_) => {
-            StartError::Other { what: error.to_string(), advice: "see the error".to_owned() }
+            StartError::Other { what: error.to_string(), advice: advice.to_owned() }
         }
         DiskError::Failed { action, path, error } => StartError::Data { doing: action, path, error },
     }
