@@ -19,6 +19,7 @@ mod crash {
     mod kill;
     mod leases;
     mod memory;
+    mod reads;
     mod refusals;
     mod start;
     mod stop;

@@ -721,7 +721,7 @@ fn read_until_stopped(stage: &Stage, me: usize) -> u64 {
     use std::sync::atomic::Ordering;
     let (mut prng, mut turns) = (Prng::new(me as u64), 0);
     let mut cursor = LogCursor::default();
-    while !stage.stop.load(Ordering::SeqCst) {
+    while turns == 0 || !stage.stop.load(Ordering::SeqCst) {
         let view = {
             let current = stage.current.lock().expect("no panic under the lock");
             stage.readers[me].store(current.0, Ordering::SeqCst);
