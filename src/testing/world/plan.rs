@@ -97,6 +97,13 @@ impl Plan {
         for weight in &mut plan.faults {
             *weight = if prng.chance(1, 2) { 1 + prng.below(4) } else { 0 };
         }
+        // A stream takes a window every round trip: what a stalled reader missed has to fit into the rest.
+        if big {
+            plan.window = plan.window.max(65_535);
+            plan.rest_time = 180 * SECOND;
+        } else if plan.window < 65_535 {
+            plan.rest_time = 240 * SECOND;
+        }
         plan.favour(canary);
         if plan.faults.iter().sum::<u64>() == 0 {
             plan.fault_every = 0;
