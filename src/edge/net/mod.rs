@@ -1,14 +1,14 @@
 //! Listeners: where clients connect.
 //!
 //! Owns: listening sockets and the files of unix sockets.
-//! Takes: listen URLs. Gives: bound [`Listener`]s for a ring to accept from, errors worded as etcd's.
+//! Takes: addresses. Gives: bound [`Listener`]s for a ring to accept from, errors worded as etcd's.
 //! Always true: a unix socket's file is removed with its listener; the file of a living listener is not taken.
-//! Not here: accepting, TLS, what is served.
+//! Not here: accepting, TLS, what is served, the URLs that name addresses (`ops`).
 
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -21,17 +21,6 @@ use crate::limits::shard::{
     BIND_RETRY_MILLISECONDS, CONNECTIONS_MAX, LISTEN_BACKLOG, RESERVED_DESCRIPTORS, TCP_KEEPALIVE_SECONDS,
 };
 
-/// A URL to listen on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenUrl {
-    /// As given, for messages.
-    pub text: String,
-    /// `https` or `unixs`.
-    pub tls: bool,
-    /// Where.
-    pub address: ListenAddress,
-}
-
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
@@ -41,41 +30,18 @@ pub enum ListenAddress {
     Unix(PathBuf),
 }
 
-/// Why a URL can't be listened on; the texts are etcd's.
+/// Why an address can't be listened on; the text is etcd's.
 #[derive(Debug)]
-pub enum ListenError {
-    /// Neither http, https, unix nor unixs.
-    Scheme(String),
-    /// An http URL with a path.
-    Path(String),
-    /// Not "host:port".
-    HostPort(String),
-    /// A name instead of an IP address.
-    NotAnIp(String),
-    /// The bind has failed.
-    Bind {
-        /// Where.
-        address: ListenAddress,
-        /// Why.
-        error: io::Error,
-    },
+pub struct ListenError {
+    /// Where.
+    pub address: ListenAddress,
+    /// Why.
+    pub error: io::Error,
 }
 
 impl fmt::Display for ListenError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ListenError::Scheme(url) => {
-                write!(formatter, "URL scheme must be http, https, unix, or unixs: {url}")
-            }
-            ListenError::Path(url) => write!(formatter, "URL must not contain a path: {url}"),
-            ListenError::HostPort(url) => {
-                write!(formatter, "URL address does not have the form \"host:port\": {url}")
-            }
-            ListenError::NotAnIp(url) => write!(formatter, "expected IP in URL for binding ({url})"),
-            ListenError::Bind { address, error } => {
-                write!(formatter, "listen {address}: bind: {}", reason(error))
-            }
-        }
+        write!(formatter, "listen {}: bind: {}", self.address, reason(&self.error))
     }
 }
 
@@ -91,51 +57,11 @@ impl fmt::Display for ListenAddress {
 }
 
 /// A system error as Go words it: without the number, in lower case.
-fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
-}
-
-impl ListenUrl {
-    /// Parses a listen URL. `localhost` means 127.0.0.1; other names are refused, as by etcd.
-    pub fn parse(text: &str) -> Result<ListenUrl, ListenError> {
-        let text = text.trim();
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| ListenError::Scheme(text.into()))?;
-        let tls = match scheme {
-            "http" | "unix" => false,
-            "https" | "unixs" => true,
-            _ => return Err(ListenError::Scheme(text.into())),
-        };
-        let address = if scheme.starts_with("unix") {
-            if rest.is_empty() {
-                return Err(ListenError::HostPort(text.into()));
-            }
-            ListenAddress::Unix(PathBuf::from(rest))
-        } else {
-            ListenAddress::Tcp(tcp_address(text, rest)?)
-        };
-        Ok(ListenUrl { text: text.into(), tls, address })
-    }
-}
-
-fn tcp_address(text: &str, rest: &str) -> Result<SocketAddr, ListenError> {
-    if rest.contains(['/', '?', '#']) {
-        return Err(ListenError::Path(text.into()));
-    }
-    let form = || ListenError::HostPort(text.into());
-    let (host, port) = rest.rsplit_once(':').ok_or_else(form)?;
-    let port: u16 = port.parse().map_err(|_| form())?;
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let ip = match bracketed {
-        Some(host) => host.parse().ok().map(IpAddr::V6),
-        None if host == "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        None if host.contains(':') => return Err(form()),
-        None => host.parse().ok().map(IpAddr::V4),
-    };
-    let ip = ip.ok_or_else(|| ListenError::NotAnIp(text.into()))?;
-    Ok(SocketAddr::new(ip, port))
 }
 
 /// A bound and listening socket.
@@ -161,11 +87,11 @@ impl Listener {
                     sleep(PAUSE);
                     waited += PAUSE;
                 }
-                Err(error) => return Err(ListenError::Bind { address: address.clone(), error }),
+                Err(error) => return Err(ListenError { address: address.clone(), error }),
             }
         };
         let mut listener = Listener { address: address.clone(), socket };
-        listener.set_up().map_err(|error| ListenError::Bind { address: address.clone(), error })?;
+        listener.set_up().map_err(|error| ListenError { address: address.clone(), error })?;
         Ok(listener)
     }
 
@@ -243,32 +169,6 @@ fn ignore_absent_file(_result: io::Result<()>) {}
 mod tests {
     use super::*;
     use crate::edge::disk::Scratch;
-
-    fn parse(text: &str) -> Result<ListenAddress, String> {
-        ListenUrl::parse(text).map(|url| url.address).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn urls_are_parsed_as_by_etcd() {
-        let tcp = |text: &str| Ok(ListenAddress::Tcp(text.parse().expect("an address")));
-        let unix = |text: &str| Ok(ListenAddress::Unix(text.into()));
-        assert_eq!(parse("http://127.0.0.1:2379"), tcp("127.0.0.1:2379"));
-        assert_eq!(parse("https://localhost:2379"), tcp("127.0.0.1:2379"));
-        assert_eq!(parse("http://[::1]:2379"), tcp("[::1]:2379"));
-        assert_eq!(parse("http://0.0.0.0:0"), tcp("0.0.0.0:0"));
-        assert_eq!(parse("unix://localhost:2379"), unix("localhost:2379"));
-        assert_eq!(parse("unix:///tmp/a.sock"), unix("/tmp/a.sock"));
-        assert!(ListenUrl::parse("unixs://a").expect("parses").tls);
-        let fails = |text: &str, expected: &str| {
-            let error = parse(text).expect_err(text);
-            assert_eq!(error, expected);
-        };
-        fails("ftp://1.2.3.4:1", "URL scheme must be http, https, unix, or unixs: ftp://1.2.3.4:1");
-        fails("1.2.3.4:1", "URL scheme must be http, https, unix, or unixs: 1.2.3.4:1");
-        fails("http://1.2.3.4:1/a", "URL must not contain a path: http://1.2.3.4:1/a");
-        fails("http://1.2.3.4", "URL address does not have the form \"host:port\": http://1.2.3.4");
-        fails("http://example.com:80", "expected IP in URL for binding (http://example.com:80)");
-    }
 
     #[test]
     fn a_busy_address_is_told_in_the_words_of_etcd() {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::config::ConfigError;
 use super::logging::FATAL;
 use super::signals::Signal;
+use crate::edge::net::reason;
 
 /// How a server that had started came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,14 +130,6 @@ impl std::error::Error for StartError {
             StartError::AddressInUse { .. } | StartError::Other { .. } => None,
         }
     }
-}
-
-/// The kernel's words without Rust's number, small as in Go's texts.
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let words = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = words.chars();
-    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]

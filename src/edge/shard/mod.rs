@@ -228,7 +228,7 @@ impl<I: Io> Loop<I> {
         let views = self.shard.views.enter();
         let front = &mut self.shard.front;
         while let Some(reply) = self.shard.replies.receive() {
-            front.handle_reply(reply, views.load(), now);
+            front.handle_reply(reply, views.load());
         }
         let busy = front.turn(views.load(), now);
         self.shard.floor.announce(front.floor());

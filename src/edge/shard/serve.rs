@@ -63,31 +63,26 @@ fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
         };
         let bound = Listener::bind(&address).or_else(|error| match (&listen.target, &error) {
             // A machine without IPv6.
-            (ListenTarget::TcpAny(port), ListenError::Bind { error: reason, .. })
+            (ListenTarget::TcpAny(port), ListenError { error: reason, .. })
                 if reason.kind() != std::io::ErrorKind::AddrInUse =>
             {
                 Listener::bind(&ListenAddress::Tcp((std::net::Ipv4Addr::UNSPECIFIED, *port).into()))
             }
             _ => Err(error),
         });
-        listeners.push(bound.map_err(|error| address_error(error, &address))?);
+        listeners.push(bound.map_err(address_error)?);
     }
     Ok(listeners)
 }
 
-fn address_error(error: ListenError, address: &ListenAddress) -> StartError {
-    let address = match address {
+fn address_error(failed: ListenError) -> StartError {
+    let address = match failed.address {
         ListenAddress::Tcp(address) => address.to_string(),
         ListenAddress::Unix(path) => path.display().to_string(),
     };
-    match error {
-        ListenError::Bind { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => {
-            StartError::AddressInUse { address }
-        }
-        ListenError::Bind { error, .. } => StartError::Address { address, error },
-        other => {
-            StartError::Other { what: other.to_string(), advice: "correct --listen-client-urls".to_owned() }
-        }
+    match failed.error {
+        error if error.kind() == std::io::ErrorKind::AddrInUse => StartError::AddressInUse { address },
+        error => StartError::Address { address, error },
     }
 }
 

@@ -153,7 +153,7 @@ impl Front {
                 self.deliver_watch(call, view);
             }
         }
-        self.read_some(view, now);
+        self.read_some(view);
         self.feed_starved(view, now);
         !self.reading.is_empty() || self.hub.has_work(&view.kv)
     }
@@ -269,14 +269,14 @@ impl Front {
     }
 
     /// A reply of the sequencer.
-    pub fn handle_reply(&mut self, message: FromSequencer, view: &View, now: Monotonic) {
+    pub fn handle_reply(&mut self, message: FromSequencer, view: &View) {
         self.outstanding -= 1;
         let key = Key::from_u64(message.ticket.request);
         let Some(call) = self.calls.remove(key) else {
             unreachable!("a call waits until its wish is answered")
         };
         self.outstanding_bytes -= call.wish_bytes;
-        self.reply(&call, message.reply, view, now);
+        self.reply(&call, message.reply, view);
     }
 
     /// Lets connections go on whose events waited for credits.

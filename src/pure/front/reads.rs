@@ -21,7 +21,6 @@ use crate::pure::node::View;
 use crate::pure::session::StreamId;
 use crate::pure::types::Revision;
 use crate::stdx::slab::Key;
-use crate::stdx::time::Monotonic;
 use crate::stdx::work::{Step, Work};
 
 use super::reply::status_of;
@@ -135,7 +134,7 @@ impl Front {
     }
 
     /// Gives each long read a slice, in turn.
-    pub(super) fn read_some(&mut self, view: &View, _now: Monotonic) {
+    pub(super) fn read_some(&mut self, view: &View) {
         for _ in 0..self.reading.len() {
             let Some(key) = self.reading.pop_front() else { return };
             self.read_slice(key, view);

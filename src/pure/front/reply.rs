@@ -12,7 +12,6 @@ use crate::pure::api::status::{self, Status};
 use crate::pure::apply::{ApplyError, Outcome};
 use crate::pure::node::{Refusal, Reply, View};
 use crate::pure::types::LeaseId;
-use crate::stdx::time::Monotonic;
 
 /// etcd's status of a refusal at apply.
 pub(super) fn status_of(error: ApplyError) -> Status {
@@ -35,7 +34,7 @@ fn status_of_refusal(refusal: Refusal) -> Status {
 }
 
 impl Front {
-    pub(super) fn reply(&mut self, call: &Call, reply: Reply, view: &View, _now: Monotonic) {
+    pub(super) fn reply(&mut self, call: &Call, reply: Reply, view: &View) {
         if let State::Renewal { lease, of } = call.state {
             self.renewed(of, lease, &reply, view);
             return;

@@ -256,9 +256,9 @@ impl Front {
         Ok(Done::Answered)
     }
 
-    fn log_header(&mut self, proof: &Authorized) -> Header<'static> {
-        let _: (&str, u64) = (proof.username(), proof.auth_revision());
-        Header { id: self.config.ids.next(), username: "", auth_revision: proof.auth_revision() }
+    fn log_header<'a>(&mut self, proof: &'a Authorized) -> Header<'a> {
+        let id = self.config.ids.next();
+        Header { id, username: proof.username(), auth_revision: proof.auth_revision() }
     }
 
     /// Proposes a request by its own bytes where they are canonical.

@@ -80,8 +80,6 @@ pub struct Node {
     /// The entry that is half applied.
     applying: Option<LogIndex>,
     applied: LogIndex,
-    /// True once an entry of the present term was applied here.
-    own_term_applied: bool,
     /// Entries that this member still has to see applied before it is ready.
     publishing: Publishing,
     expiring: Vec<(Ticket, LeaseId)>,
@@ -371,7 +369,6 @@ impl Node {
 
     fn leader_changed(&mut self) {
         self.counters.leader_changes += 1;
-        self.own_term_applied = false;
         self.deadlines = None;
         self.unpublished = true;
     }
@@ -479,7 +476,6 @@ impl Node {
         if term != self.raft.term() || !self.leads() {
             return;
         }
-        self.own_term_applied = true;
         self.deadlines = Some(Deadlines::promote(self.applier.leases(), now, self.config.election_timeout));
         if self.publishing == Publishing::NotBegun {
             let own = self.own_entries();
@@ -575,7 +571,7 @@ impl Node {
             committed: self.raft.committed(),
             term: self.raft.term(),
             leader: self.raft.leader().map_or(0, |leader| leader.0),
-            local_read_ok: self.own_term_applied && self.leads(),
+            local_read_ok: self.raft.reads_locally(),
             db_bytes: self.log_bytes,
             db_bytes_in_use: bytes.retained,
         }

@@ -55,7 +55,6 @@ impl Node {
             foreseen: LogIndex(0),
             applying: None,
             applied: LogIndex(0),
-            own_term_applied: false,
             publishing: Publishing::NotBegun,
             expiring: Vec::new(),
             cleaner: Cleaner::new(),
