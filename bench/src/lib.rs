@@ -254,7 +254,7 @@ impl Server {
                 Effect::PrepareSegment(need) => self.node.handle_segment_ready(need.number),
                 Effect::Publish(view) => self.view = *view,
                 Effect::Retire(garbage) => drop(garbage),
-                Effect::Reply(reply) => self.front.handle_reply(reply, &self.view, self.now),
+                Effect::Reply(reply) => self.front.handle_reply(reply, &self.view),
             }
         }
     }
