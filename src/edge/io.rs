@@ -8,28 +8,32 @@
 //! Not here: how it is done (`edge::ring`, later epoll and the simulator), what the bytes mean.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::edge::disk::DataDirectory;
+use crate::edge::net::Listener;
 use crate::limits;
 use crate::stdx::slab::Key;
 use crate::stdx::time::Monotonic;
 
+pub use crate::edge::ring::SetupError;
 pub use crate::edge::ring::buffer::{AlignedBuffer, ReceivedBytes};
 
 /// A connection of this shard. Carries a generation, so that a late one finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub Key);
 
-/// Something that has happened outside.
+/// Something that has happened outside. `S`: an accepted socket ([`Io::Socket`]).
 #[derive(Debug)]
-pub enum Completion {
-    /// A client has connected; its receive is armed already.
-    Accepted {
-        /// The new connection.
-        conn: ConnId,
+pub enum Completion<S> {
+    /// A client has connected. [`Io::adopt`] it here, or send it to another core; dropping it refuses the client.
+    Incoming {
+        /// Belongs to no loop yet.
+        socket: S,
         /// Position in the table of listeners.
         listener: usize,
     },
@@ -192,14 +196,35 @@ impl Waker {
     }
 }
 
+/// An [`Io`] of a real machine, as the server's threads use it.
+pub trait HostIo: Io<Socket = OwnedFd> + Sized {
+    /// Sets up for the calling thread, which is the only one to use it. `data`: for the core that carries the log.
+    ///
+    /// # Errors
+    /// Why it can't be used here, with what to do about it.
+    fn set_up(data: Option<DataDirectory>) -> Result<Self, SetupError>;
+
+    /// Accepts from these too, from here on. Their positions go on where the table of listeners ended.
+    fn listen(&mut self, listeners: Vec<Listener>);
+
+    /// What it uses of what the kernel offers, for the log line at the start: names, and whether in use.
+    fn fast_paths(&self) -> Vec<(&'static str, bool)>;
+}
+
 /// The outside of one shard's loop. One thread, one `Io`; built on the thread that uses it.
 pub trait Io {
+    /// An accepted connection that no loop has adopted yet; it can go to another core.
+    type Socket: Send;
+
     /// The time at which the last [`Io::wait`] returned.
     fn now(&self) -> Monotonic;
 
     /// Submits all that was queued, waits until something happens (`None`: for ever; zero: looks only) and appends
     /// what happened to `out`. May return early with nothing.
-    fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>);
+    fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion<Self::Socket>>);
+
+    /// Makes a connection of this loop; its receive is armed.
+    fn adopt(&mut self, socket: Self::Socket) -> ConnId;
 
     /// Sends `pieces` (not empty) and leaves the argument empty, ready to be filled again. One send at a time for
     /// each connection: the next after [`Completion::Sent`]. Ignored for a connection that is closed.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use etchd::edge::clock::Clock;
 use etchd::edge::disk::{DataDirectory, DiskOptions, Syncs};
-use etchd::edge::io::Io as _;
+use etchd::edge::io::{HostIo as _, Io as _};
 use etchd::edge::mesh::{mailbox, published};
 use etchd::edge::net::{ListenAddress, Listener};
 use etchd::edge::ring::{Operation, Ring, RingOptions};
@@ -42,7 +42,7 @@ fn core(data: PathBuf) -> Loop<Ring> {
     files.create_segment(fresh.number, fresh.segment_bytes).expect("makes a segment");
     files.write_synced(fresh.number, wal::SEGMENT_HEADER_BYTES as u64, &fresh.batches).expect("writes");
     files.write_synced(fresh.number, 0, &fresh.header).expect("writes");
-    let ring = Ring::new(RingOptions::new(Vec::new(), Some(data), 100)).expect("the kernel has io_uring");
+    let ring = Ring::new(RingOptions::new(Vec::new(), Some(data))).expect("the kernel has io_uring");
 
     let raft_config = raft::Config {
         id: MemberId(MEMBER),

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use io_uring::{opcode, squeue, types};
 
@@ -107,7 +107,7 @@ impl LogWriter {
         offset: u64,
         buffer: AlignedBuffer,
         queue: &mut Queue,
-        out: &mut Vec<Completion>,
+        out: &mut Vec<Completion<OwnedFd>>,
     ) {
         assert!(offset.is_multiple_of(BLOCK_BYTES as u64) && buffer.len().is_multiple_of(BLOCK_BYTES));
         assert!(!buffer.is_empty(), "a write has bytes");
@@ -120,7 +120,7 @@ impl LogWriter {
         self.give_out(out);
     }
 
-    pub(super) fn written(&mut self, reaped: Reaped, queue: &mut Queue, out: &mut Vec<Completion>) {
+    pub(super) fn written(&mut self, reaped: Reaped, queue: &mut Queue, out: &mut Vec<Completion<OwnedFd>>) {
         let index = usize::try_from(reaped.token.number - self.first).expect("still in the list");
         let write = &mut self.writes[index];
         write.state = WriteState::Done(match usize::try_from(reaped.result) {
@@ -142,7 +142,7 @@ impl LogWriter {
         self.helper.prepare(number, bytes);
     }
 
-    pub(super) fn take_prepared(&mut self, out: &mut Vec<Completion>) {
+    pub(super) fn take_prepared(&mut self, out: &mut Vec<Completion<OwnedFd>>) {
         while let Some(prepared) = self.helper.next() {
             let number = prepared.number;
             out.push(match prepared.result {
@@ -227,7 +227,7 @@ impl LogWriter {
     }
 
     /// Gives out what is complete from the front; after a failure, everything that is not under way.
-    fn give_out(&mut self, out: &mut Vec<Completion>) {
+    fn give_out(&mut self, out: &mut Vec<Completion<OwnedFd>>) {
         while let Some(write) = self.writes.front() {
             let is_over = match &write.state {
                 WriteState::Done(_) => true,

@@ -23,6 +23,7 @@ mod tests;
 
 use std::io;
 use std::mem;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ use self::token::Token;
 use self::wake::RingWake;
 use crate::edge::clock::Clock;
 use crate::edge::disk::DataDirectory;
-use crate::edge::io::{Completion, ConnId, Io, SendPieces, Waker};
+use crate::edge::io::{Completion, ConnId, HostIo, Io, SendPieces, Waker};
 use crate::edge::net::Listener;
 use crate::limits;
 use crate::stdx::slab::Slab;
@@ -53,8 +54,6 @@ pub struct RingOptions {
     pub listeners: Vec<Listener>,
     /// The data directory, of the shard that carries the log.
     pub data: Option<DataDirectory>,
-    /// Open connections. Beyond: closed as soon as accepted.
-    pub connections_max: u64,
     /// Receive buffers, a power of two; [`limits::shard::RECEIVE_BUFFERS`].
     pub receive_buffers: u16,
     /// Bytes of each; [`limits::shard::RECEIVE_BUFFER_BYTES`].
@@ -63,11 +62,10 @@ pub struct RingOptions {
 
 impl RingOptions {
     /// The product's sizes.
-    pub fn new(listeners: Vec<Listener>, data: Option<DataDirectory>, connections_max: u64) -> RingOptions {
+    pub fn new(listeners: Vec<Listener>, data: Option<DataDirectory>) -> RingOptions {
         RingOptions {
             listeners,
             data,
-            connections_max,
             receive_buffers: limits::shard::RECEIVE_BUFFERS,
             receive_buffer_bytes: limits::shard::RECEIVE_BUFFER_BYTES,
         }
@@ -87,7 +85,7 @@ pub struct Ring {
     messages: Slab<Waker>,
     now: Monotonic,
     /// Completions that came about outside of a wait.
-    ready: Vec<Completion>,
+    ready: Vec<Completion<OwnedFd>>,
 }
 
 impl Ring {
@@ -103,7 +101,7 @@ impl Ring {
             None => None,
             Some(data) => Some(LogWriter::new(data, &queue, wake.waker())?),
         };
-        let sockets = Sockets::new(options.listeners, options.connections_max, &mut queue);
+        let sockets = Sockets::new(options.listeners, &mut queue);
         let mut ring = Ring {
             queue,
             pool,
@@ -129,11 +127,6 @@ impl Ring {
         unregistered.map_err(|error| setup_failed("unregister receive buffers", error))
     }
 
-    /// Accepts from these too, from here on.
-    pub fn listen(&mut self, listeners: Vec<Listener>) {
-        self.sockets.listen(listeners, &mut self.queue);
-    }
-
     /// Lets a test rewrite results as they are completed.
     pub fn set_fault_hook(&mut self, hook: Option<FaultHook>) {
         self.queue.set_fault(hook);
@@ -148,7 +141,7 @@ impl Ring {
         unsafe { self.queue.push(entry, Token::of(Operation::WakeRead, 0)) }
     }
 
-    fn handle(&mut self, reaped: Reaped, out: &mut Vec<Completion>) {
+    fn handle(&mut self, reaped: Reaped, out: &mut Vec<Completion<OwnedFd>>) {
         match reaped.token.operation {
             Operation::Accept => self.sockets.accepted(reaped, &mut self.queue, self.now, out),
             Operation::Receive => self.sockets.received(reaped, &mut self.queue, &mut self.pool, out),
@@ -175,19 +168,35 @@ impl Ring {
     }
 
     /// Results of the helper thread.
-    fn take_prepared(&mut self, out: &mut Vec<Completion>) {
+    fn take_prepared(&mut self, out: &mut Vec<Completion<OwnedFd>>) {
         if let Some(log) = &mut self.log {
             log.take_prepared(out);
         }
     }
 }
 
+impl HostIo for Ring {
+    fn set_up(data: Option<DataDirectory>) -> Result<Ring, SetupError> {
+        Ring::new(RingOptions::new(Vec::new(), data))
+    }
+
+    fn listen(&mut self, listeners: Vec<Listener>) {
+        self.sockets.listen(listeners, &mut self.queue);
+    }
+
+    fn fast_paths(&self) -> Vec<(&'static str, bool)> {
+        Vec::new()
+    }
+}
+
 impl Io for Ring {
+    type Socket = OwnedFd;
+
     fn now(&self) -> Monotonic {
         self.now
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) {
+    fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion<OwnedFd>>) {
         self.pool.recycle();
         self.sockets.arm_starved(&mut self.queue, self.pool.free());
         let resume = self.sockets.resume_accepting(&mut self.queue, self.now);
@@ -215,6 +224,10 @@ impl Io for Ring {
             self.take_prepared(out);
             out.push(Completion::Woken);
         }
+    }
+
+    fn adopt(&mut self, socket: OwnedFd) -> ConnId {
+        self.sockets.adopt(socket, &mut self.queue)
     }
 
     fn send(&mut self, conn: ConnId, pieces: &mut SendPieces) {

@@ -26,7 +26,6 @@ use crate::stdx::time::Monotonic;
 pub(super) struct Sockets {
     listeners: Vec<Accepting>,
     connections: Slab<Connection>,
-    connections_max: u64,
     /// Connections whose receive ended for want of a buffer, in the order of their turns.
     starved: VecDeque<ConnId>,
 }
@@ -67,13 +66,9 @@ enum Receive {
 }
 
 impl Sockets {
-    pub(super) fn new(listeners: Vec<Listener>, connections_max: u64, queue: &mut Queue) -> Sockets {
-        let mut sockets = Sockets {
-            listeners: Vec::new(),
-            connections: Slab::default(),
-            connections_max,
-            starved: VecDeque::new(),
-        };
+    pub(super) fn new(listeners: Vec<Listener>, queue: &mut Queue) -> Sockets {
+        let mut sockets =
+            Sockets { listeners: Vec::new(), connections: Slab::default(), starved: VecDeque::new() };
         sockets.listen(listeners, queue);
         sockets
     }
@@ -97,11 +92,14 @@ impl Sockets {
         reaped: Reaped,
         queue: &mut Queue,
         now: Monotonic,
-        out: &mut Vec<Completion>,
+        out: &mut Vec<Completion<OwnedFd>>,
     ) {
         let index = usize::try_from(reaped.token.number).expect("a position in the table");
         if reaped.result >= 0 {
-            self.admit(system::adopt(reaped.result), index, queue, out);
+            let socket = system::adopt(reaped.result);
+            if !self.listeners[index].stopped {
+                out.push(Completion::Incoming { socket, listener: index });
+            }
         }
         if reaped.more {
             return;
@@ -161,12 +159,7 @@ impl Sockets {
         queue.push_plain(Plain::Accept(listener.socket().as_raw_fd()), token);
     }
 
-    fn admit(&mut self, socket: OwnedFd, index: usize, queue: &mut Queue, out: &mut Vec<Completion>) {
-        let accepting = &self.listeners[index];
-        let is_full = self.connections.len() as u64 >= self.connections_max;
-        if is_full || accepting.stopped {
-            return;
-        }
+    pub(super) fn adopt(&mut self, socket: OwnedFd, queue: &mut Queue) -> ConnId {
         let conn = ConnId(self.connections.insert(Connection {
             socket,
             receive: Receive::Idle,
@@ -177,8 +170,8 @@ impl Sockets {
             sending: false,
             closing: false,
         }));
-        out.push(Completion::Accepted { conn, listener: index });
         self.arm_receive(conn, queue);
+        conn
     }
 
     // Receiving.
@@ -188,7 +181,7 @@ impl Sockets {
         reaped: Reaped,
         queue: &mut Queue,
         pool: &mut ReceivePool,
-        out: &mut Vec<Completion>,
+        out: &mut Vec<Completion<OwnedFd>>,
     ) {
         let conn = reaped.token.connection();
         let length = usize::try_from(reaped.result).unwrap_or(0);
@@ -258,7 +251,7 @@ impl Sockets {
         queue.push_plain(Plain::Receive(connection.socket.as_raw_fd(), GROUP), token);
     }
 
-    fn receive_ended(&mut self, conn: ConnId, cause: CloseCause, out: &mut Vec<Completion>) {
+    fn receive_ended(&mut self, conn: ConnId, cause: CloseCause, out: &mut Vec<Completion<OwnedFd>>) {
         let connection = self.connections.get_mut(conn.0).expect("checked by the caller");
         let is_news = !mem::replace(&mut connection.ended, true);
         if is_news && !connection.closing {
@@ -279,7 +272,7 @@ impl Sockets {
         connection.submit_send(conn, queue);
     }
 
-    pub(super) fn sent(&mut self, reaped: Reaped, queue: &mut Queue, out: &mut Vec<Completion>) {
+    pub(super) fn sent(&mut self, reaped: Reaped, queue: &mut Queue, out: &mut Vec<Completion<OwnedFd>>) {
         let conn = reaped.token.connection();
         let connection = self.connections.get_mut(conn.0).expect("lives until its send has ended");
         match usize::try_from(reaped.result) {

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A ring with its pending completions.
 struct World {
     ring: Ring,
-    pending: VecDeque<Completion>,
+    pending: VecDeque<Completion<OwnedFd>>,
 }
 
 impl World {
@@ -35,18 +35,18 @@ impl World {
     fn with_listener() -> (World, SocketAddr) {
         let listener = loopback();
         let address = tcp_address(&listener);
-        (World::new(RingOptions::new(vec![listener], None, 1_000)), address)
+        (World::new(RingOptions::new(vec![listener], None)), address)
     }
 
     fn with_log(scratch: &Scratch, syncs: Syncs) -> (World, LogFiles) {
         let options = DiskOptions { syncs, ..scratch.options() };
         let data = DataDirectory::open(&options).expect("opens the data directory");
         let log = data.log().clone();
-        (World::new(RingOptions::new(Vec::new(), Some(data), 0)), log)
+        (World::new(RingOptions::new(Vec::new(), Some(data))), log)
     }
 
     /// The next completion; panics when none comes.
-    fn next(&mut self) -> Completion {
+    fn next(&mut self) -> Completion<OwnedFd> {
         let start = Clock.now();
         while self.pending.is_empty() {
             assert!(Clock.now().since(start) < PATIENCE, "nothing happens");
@@ -72,8 +72,8 @@ impl World {
 
     fn accepted(&mut self) -> ConnId {
         match self.next() {
-            Completion::Accepted { conn, listener: 0 } => conn,
-            other => panic!("expected Accepted, not {other:?}"),
+            Completion::Incoming { socket, listener: 0 } => self.ring.adopt(socket),
+            other => panic!("expected Incoming, not {other:?}"),
         }
     }
 
@@ -141,7 +141,8 @@ fn echo(world: &mut World, clients: usize) {
     let mut done = 0;
     while done < clients {
         match world.next() {
-            Completion::Accepted { conn, .. } => {
+            Completion::Incoming { socket, .. } => {
+                let conn = world.ring.adopt(socket);
                 assert!(connections.insert(conn, Echo::default()).is_none());
             }
             Completion::Received { conn, bytes } => {
@@ -234,7 +235,7 @@ fn few_buffers_starve_nobody() {
     let options = RingOptions {
         receive_buffers: 2,
         receive_buffer_bytes: 4096,
-        ..RingOptions::new(vec![listener], None, 100)
+        ..RingOptions::new(vec![listener], None)
     };
     let mut world = World::new(options);
     let starved = Arc::new(AtomicU64::new(0));
@@ -261,7 +262,7 @@ fn held_buffers_stop_receives_until_they_come_back() {
     let options = RingOptions {
         receive_buffers: 2,
         receive_buffer_bytes: 4096,
-        ..RingOptions::new(vec![listener], None, 100)
+        ..RingOptions::new(vec![listener], None)
     };
     let mut world = World::new(options);
     let (mut client, conn) = world.connect(address);
@@ -290,7 +291,7 @@ fn as_many_starved_receives_are_armed_as_there_are_buffers() {
     let options = RingOptions {
         receive_buffers: 2,
         receive_buffer_bytes: 4096,
-        ..RingOptions::new(vec![listener], None, 100)
+        ..RingOptions::new(vec![listener], None)
     };
     let mut world = World::new(options);
     let mut clients: Vec<_> = (0..6).map(|_| world.connect(address).0).collect();
@@ -321,7 +322,7 @@ fn a_slow_reader_gets_everything_in_order_and_sent_comes_once() {
     let address = tcp_address(&listener);
     system::set_socket_option(listener.socket(), libc::SOL_SOCKET, libc::SO_SNDBUF, 32_768)
         .expect("sets SO_SNDBUF");
-    let mut world = World::new(RingOptions::new(vec![listener], None, 10));
+    let mut world = World::new(RingOptions::new(vec![listener], None));
     let sends = Arc::new(AtomicU64::new(0));
     let counter = sends.clone();
     world.ring.set_fault_hook(Some(Box::new(move |operation, result| {
@@ -497,24 +498,6 @@ fn a_paused_connection_is_not_read_and_loses_nothing() {
 }
 
 #[test]
-fn connections_beyond_the_limit_are_closed_at_once() {
-    let listener = loopback();
-    let address = tcp_address(&listener);
-    let mut world = World::new(RingOptions::new(vec![listener], None, 2));
-    let (first, conn) = world.connect(address);
-    let (second, _) = world.connect(address);
-    let mut third = client(address);
-    world.quiet(Duration::from_millis(10));
-    assert_eq!(third.read(&mut [0; 1]).expect("is closed"), 0);
-    drop(first);
-    assert!(matches!(world.closed(conn), CloseCause::EndOfStream));
-    world.ring.close(conn);
-    world.quiet(Duration::from_millis(10));
-    let fourth = world.connect(address);
-    drop((second, fourth));
-}
-
-#[test]
 fn a_failed_accept_is_tried_again_after_a_pause() {
     let (mut world, address) = World::with_listener();
     let mut failures = 3;
@@ -542,7 +525,7 @@ fn a_failed_accept_is_tried_again_after_a_pause() {
     let listener = loopback();
     let address = tcp_address(&listener);
     let mut queue = Queue::new().expect("io_uring works here");
-    let mut sockets = Sockets::new(vec![listener], 10, &mut queue);
+    let mut sockets = Sockets::new(vec![listener], &mut queue);
     let now = Clock.now();
     sockets.accepted(reaped, &mut queue, now, &mut Vec::new());
     let left = sockets.resume_accepting(&mut queue, now).expect("is paused");
@@ -571,10 +554,11 @@ fn several_listeners_are_told_apart_and_unix_sockets_work() {
     let tcp = loopback();
     let address = tcp_address(&tcp);
     let unix = Listener::bind(&ListenAddress::Unix(path.clone())).expect("binds");
-    let mut world = World::new(RingOptions::new(vec![tcp, unix], None, 10));
+    let mut world = World::new(RingOptions::new(vec![tcp, unix], None));
     let mut client = UnixStream::connect(&path).expect("connects");
     client.write_all(b"by unix").expect("sends");
-    let Completion::Accepted { conn, listener: 1 } = world.next() else { panic!("the second listener") };
+    let Completion::Incoming { socket, listener: 1 } = world.next() else { panic!("the second listener") };
+    let conn = world.ring.adopt(socket);
     assert_eq!(world.received(conn), b"by unix");
     let connected = world.connect(address);
     world.ring.stop_accepting();
@@ -590,7 +574,7 @@ fn a_ring_can_be_dropped_with_everything_under_way() {
     let address = tcp_address(&listener);
     let data = DataDirectory::open(&scratch.options()).expect("opens");
     data.log().create_segment(1, 1 << 20).expect("creates");
-    let mut world = World::new(RingOptions::new(vec![listener], Some(data), 10));
+    let mut world = World::new(RingOptions::new(vec![listener], Some(data)));
     let (mut client, conn) = world.connect(address);
     let (_other, other) = world.connect(address);
     world.send(conn, &vec![1; 16 << 20]);
@@ -625,7 +609,7 @@ impl World {
 
 #[test]
 fn a_wait_ends_in_time() {
-    let mut world = World::new(RingOptions::new(Vec::new(), None, 0));
+    let mut world = World::new(RingOptions::new(Vec::new(), None));
     let start = Clock.now();
     world.turn(Duration::from_millis(30));
     let passed = world.ring.now().since(start);
@@ -661,7 +645,7 @@ fn a_wake_before_the_wait_or_during_it_is_seen_once() {
 #[test]
 fn no_wake_is_lost() {
     const WAKES: u64 = 100_000;
-    let mut world = World::new(RingOptions::new(Vec::new(), None, 0));
+    let mut world = World::new(RingOptions::new(Vec::new(), None));
     let waker = world.ring.waker();
     let posted = Arc::new(AtomicU64::new(0));
     let seen = Arc::new(AtomicU64::new(0));
@@ -707,12 +691,12 @@ fn rings_wake_each_other_by_messages() {
     let (to_second, first_waker) = std::sync::mpsc::channel();
     let (to_first, second_waker) = std::sync::mpsc::channel();
     let second = thread::spawn(move || {
-        let mut world = World::new(RingOptions::new(Vec::new(), None, 0));
+        let mut world = World::new(RingOptions::new(Vec::new(), None));
         to_first.send(world.ring.waker()).expect("the first lives");
         let other = first_waker.recv().expect("the first lives");
         play(&mut world, &other, false);
     });
-    let mut world = World::new(RingOptions::new(Vec::new(), None, 0));
+    let mut world = World::new(RingOptions::new(Vec::new(), None));
     to_second.send(world.ring.waker()).expect("the second lives");
     let other = second_waker.recv().expect("the second lives");
     play(&mut world, &other, true);
@@ -860,7 +844,7 @@ fn a_killed_process_can_be_started_again() {
         data.log().create_segment(1, 1 << 20).expect("creates");
         let listener = loopback();
         let address = tcp_address(&listener);
-        let mut world = World::new(RingOptions::new(vec![listener], Some(data), 10));
+        let mut world = World::new(RingOptions::new(vec![listener], Some(data)));
         println!("\nlistening {address}");
         loop {
             log_write(&mut world, 1, 0, 1, 1 << 20);
@@ -884,7 +868,7 @@ fn a_killed_process_can_be_started_again() {
     child.wait().expect("waits");
     let listener = Listener::bind(&ListenAddress::Tcp(address)).expect("the address comes free");
     let data = DataDirectory::open(&options).expect("the lock comes free");
-    World::new(RingOptions::new(vec![listener], Some(data), 10));
+    World::new(RingOptions::new(vec![listener], Some(data)));
     match connected.read(&mut [0; 1]) {
         Ok(0) => {}
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}

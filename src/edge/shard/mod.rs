@@ -86,9 +86,10 @@ pub struct Loop<I: Io> {
     shard: Shard,
     sequencer: Sequencer,
     http: Http,
-    completions: Vec<Completion>,
+    completions: Vec<Completion<I::Socket>>,
     pieces: SendPieces,
     transmit: Transmit,
+    connections_max: u64,
     stop: Box<dyn FnMut() -> bool>,
     stopping_since: Option<Monotonic>,
 }
@@ -102,7 +103,24 @@ impl<I: Io> Loop<I> {
         let (completions, pieces) = (Vec::new(), SendPieces::default());
         let transmit = Transmit::new(limits::shard::SEND_BYTES_MAX, limits::shard::SEND_PIECES_MAX);
         let stop = Box::new(|| false);
-        Loop { io, shard, sequencer, http, completions, pieces, transmit, stop, stopping_since: None }
+        let connections_max = u64::MAX;
+        Loop {
+            io,
+            shard,
+            sequencer,
+            http,
+            completions,
+            pieces,
+            transmit,
+            connections_max,
+            stop,
+            stopping_since: None,
+        }
+    }
+
+    /// Beyond so many connections, clients are turned away.
+    pub fn limit_connections(&mut self, connections_max: u64) {
+        self.connections_max = connections_max;
     }
 
     /// `stop` is asked after each wake of the loop and says whether to stop.
@@ -171,9 +189,13 @@ impl<I: Io> Loop<I> {
         Some(next.since(self.io.now()))
     }
 
-    fn feed(&mut self, completion: Completion, now: Monotonic) -> Result<(), Stopped> {
+    fn feed(&mut self, completion: Completion<I::Socket>, now: Monotonic) -> Result<(), Stopped> {
         match completion {
-            Completion::Accepted { conn, listener } => {
+            Completion::Incoming { socket, listener } => {
+                if self.io.connections() as u64 >= self.connections_max {
+                    return Ok(());
+                }
+                let conn = self.io.adopt(socket);
                 if !self.shard.front.handle_accepted(conn.0, listener, now) {
                     self.io.close(conn);
                 }

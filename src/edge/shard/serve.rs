@@ -7,13 +7,13 @@ use super::Stopped;
 use super::assemble::{self, Found, Log, LogStore, RecoverError};
 use crate::edge::clock::Clock;
 use crate::edge::disk::{DataDirectory, DiskError, DiskOptions, LogFiles, Syncs};
-use crate::edge::io::Io as _;
+use crate::edge::io::{HostIo as _, Io as _};
 use crate::edge::net::{self, ListenAddress, ListenError, Listener};
 use crate::edge::ops::config::{Config, ListenTarget};
 use crate::edge::ops::signals::Signals;
 use crate::edge::ops::start::{StartError, Stop};
 use crate::edge::ops::{self, ETCD_CLUSTER_VERSION, ETCD_VERSION, logging};
-use crate::edge::ring::{Ring, RingOptions};
+use crate::edge::ring::Ring;
 use crate::limits;
 use crate::pure::api::log_payload::RequestIds;
 use crate::pure::cluster::{self, Member};
@@ -40,15 +40,9 @@ pub fn serve(config: Config) -> Result<Stop, StartError> {
         tracing::warn!("{warning}");
     }
     let log = recover(&config, data.log())?;
-    let connections_max = net::connections_max().map_err(|error| StartError::Other {
+    let ring = Ring::set_up(Some(data)).map_err(|error| StartError::Other {
         what: error.to_string(),
-        advice: "raise the limit of open files".into(),
-    })?;
-    let ring = Ring::new(RingOptions::new(Vec::new(), Some(data), connections_max)).map_err(|error| {
-        StartError::Other {
-            what: error.to_string(),
-            advice: "the reason above says what to change".to_owned(),
-        }
+        advice: "the reason above says what to change".to_owned(),
     })?;
     run(config, log, ring, listeners)
 }
@@ -221,6 +215,10 @@ fn run(config: Config, mut log: Log, ring: Ring, listeners: Vec<Listener>) -> Re
     };
     let front_config = front_config(&config, identity, ids, &mut seeds);
     let mut core = assemble::assemble(ring, log, raft, node_config, front_config);
+    core.limit_connections(net::connections_max().map_err(|error| StartError::Other {
+        what: error.to_string(),
+        advice: "raise the limit of open files".into(),
+    })?);
     // Clients are let in when the member has replayed its log and published itself, as with etcd.
     let mut busy = true;
     while !core.sequencer().node.is_ready() {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::network::SimSocket;
 use super::{Event, LogWrite, MILLI, Outside};
 use crate::edge::io::{AlignedBuffer, Completion, ConnId, Io, SegmentError, SendPieces, Wake, Waker};
 use crate::stdx::time::Monotonic;
@@ -52,11 +53,13 @@ impl SimIo {
 }
 
 impl Io for SimIo {
+    type Socket = SimSocket;
+
     fn now(&self) -> Monotonic {
         self.now
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion>) {
+    fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion<SimSocket>>) {
         let mut world = self.world.borrow_mut();
         let nanos = |timeout: Duration| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX / 2);
         let until = timeout.map(|timeout| world.now + nanos(timeout));
@@ -81,6 +84,11 @@ impl Io for SimIo {
         if !world.is_dead() {
             out.append(&mut world.completions);
         }
+    }
+
+    fn adopt(&mut self, socket: SimSocket) -> ConnId {
+        // A dead life's connections are nobody's.
+        self.world.borrow_mut().adopt(socket)
     }
 
     fn send(&mut self, conn: ConnId, pieces: &mut SendPieces) {

@@ -137,7 +137,7 @@ struct Outside {
     /// The process is dead, or about to find out.
     dying: Option<Death>,
     stop_asked: std::sync::Arc<std::sync::atomic::AtomicBool>,
-    completions: Vec<Completion>,
+    completions: Vec<Completion<network::SimSocket>>,
     write: Option<LogWrite>,
     skip_sync: bool,
     /// Segments being made.

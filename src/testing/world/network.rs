@@ -40,6 +40,10 @@ pub(super) struct Link {
     pub(super) broken: bool,
 }
 
+/// A link that has come up, not yet a connection of the member.
+#[derive(Debug)]
+pub(super) struct SimSocket(usize);
+
 impl Outside {
     /// A client dials. The link comes up later, if the member serves by then.
     pub(super) fn dial(&mut self, client: usize) -> usize {
@@ -77,11 +81,20 @@ impl Outside {
             self.broken(link);
             return;
         }
+        self.completions.push(Completion::Incoming { socket: SimSocket(link), listener: 0 });
+    }
+
+    /// The member takes a connection.
+    pub(super) fn adopt(&mut self, SimSocket(link): SimSocket) -> ConnId {
         let conn = self.network.connections.insert(link);
         self.network.links[link].conn = Some(conn);
         self.note(2, &conn.to_u64().to_le_bytes());
-        self.completions.push(Completion::Accepted { conn: ConnId(conn), listener: 0 });
+        if self.network.links[link].broken {
+            // Given up while it waited to be adopted.
+            self.completions.push(Completion::Closed { conn: ConnId(conn), cause: CloseCause::EndOfStream });
+        }
         self.schedule_to_member(link);
+        ConnId(conn)
     }
 
     /// Bytes of the client.
