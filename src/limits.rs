@@ -221,6 +221,12 @@ pub mod shard {
     pub const SEND_PIECES_MAX: usize = 64;
     /// Connections of a shard, however many descriptors there are. Beyond: closed as soon as accepted.
     pub const CONNECTIONS_MAX: u64 = 1 << 20;
+    /// Threads of a server. Beyond: it does not start.
+    pub const SHARDS_MAX: usize = 1_024;
+    /// Up to so many cores the first one serves clients beside its sequencing; with more it only sequences.
+    pub const SERVING_FIRST_CORES_MAX: usize = 4;
+    /// Connections on their way from the first core to another. Beyond: the client is turned away.
+    pub const CONNECTIONS_ON_THEIR_WAY_MAX: usize = 4_096;
     /// File descriptors kept back from clients for files and the log.
     pub const RESERVED_DESCRIPTORS: u64 = 150;
 

@@ -4,16 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Stopped;
-use super::assemble::{self, Found, Log, LogStore, RecoverError};
+use super::assemble::{self, Found, Log, LogStore, RecoverError, Wiring};
+use super::crew::Crew;
 use crate::edge::clock::Clock;
 use crate::edge::disk::{DataDirectory, DiskError, DiskOptions, LogFiles, Syncs};
-use crate::edge::io::{HostIo as _, Io as _};
+use crate::edge::io::{HostIo, SetupError};
 use crate::edge::net::{self, ListenAddress, ListenError, Listener};
 use crate::edge::ops::config::{Config, ListenTarget};
 use crate::edge::ops::signals::Signals;
 use crate::edge::ops::start::{StartError, Stop};
 use crate::edge::ops::{self, ETCD_CLUSTER_VERSION, ETCD_VERSION, logging};
-use crate::edge::ring::Ring;
+use crate::edge::ring::{Ring, system};
 use crate::limits;
 use crate::pure::api::log_payload::RequestIds;
 use crate::pure::cluster::{self, Member};
@@ -30,6 +31,11 @@ use crate::stdx::prng::Prng;
 /// # Errors
 /// Why it did not start.
 pub fn serve(config: Config) -> Result<Stop, StartError> {
+    serve_by::<Ring>(config)
+}
+
+/// Serves by one kind of edge.
+fn serve_by<I: HostIo>(config: Config) -> Result<Stop, StartError> {
     Ring::check().map_err(|error| StartError::Other {
         what: error.to_string(),
         advice: "etchd needs io_uring in this version; the reason above says how to allow it".to_owned(),
@@ -40,11 +46,39 @@ pub fn serve(config: Config) -> Result<Stop, StartError> {
         tracing::warn!("{warning}");
     }
     let log = recover(&config, data.log())?;
-    let ring = Ring::set_up(Some(data)).map_err(|error| StartError::Other {
-        what: error.to_string(),
-        advice: "the reason above says what to change".to_owned(),
-    })?;
-    run(config, log, ring, listeners)
+    let (cpus, cores) = (cpus(&config), config.shards);
+    cpus.first().map_or(Ok(()), |cpu| system::pin_thread(*cpu)).map_err(pin_error)?;
+    let io = I::set_up(Some(data)).map_err(set_up_error)?;
+    let crew = Crew::muster::<I>(cores, &cpus)?;
+    run(config, log, io, crew, listeners)
+}
+
+/// The processors for the cores, if they are to be pinned: more cores than processors can't be.
+fn cpus(config: &Config) -> Vec<usize> {
+    if !config.pin {
+        return Vec::new();
+    }
+    let cpus = system::allowed_cpus();
+    if cpus.len() < config.shards {
+        tracing::warn!(
+            shards = config.shards,
+            processors = cpus.len(),
+            "--pin has no effect: there are more shards than processors"
+        );
+        return Vec::new();
+    }
+    cpus
+}
+
+pub(super) fn pin_error(error: std::io::Error) -> StartError {
+    StartError::Other {
+        what: format!("--pin: the thread can't be tied to its processor: {error}"),
+        advice: "start without --pin".to_owned(),
+    }
+}
+
+pub(super) fn set_up_error(error: SetupError) -> StartError {
+    StartError::Other { what: error.to_string(), advice: "the reason above says what to change".to_owned() }
 }
 
 fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
@@ -197,7 +231,13 @@ fn start_raft(config: &Config, log: &mut Log) -> Result<Raft, StartError> {
     Ok(assemble::bootstrap_raft(raft_config, &member))
 }
 
-fn run(config: Config, mut log: Log, ring: Ring, listeners: Vec<Listener>) -> Result<Stop, StartError> {
+fn run<I: HostIo>(
+    config: Config,
+    mut log: Log,
+    io: I,
+    crew: Crew,
+    listeners: Vec<Listener>,
+) -> Result<Stop, StartError> {
     let raft = start_raft(&config, &mut log)?;
     let identity = log.identity;
     let ids = RequestIds::new(identity.member_id, Clock.unix_millis());
@@ -214,11 +254,13 @@ fn run(config: Config, mut log: Log, ring: Ring, listeners: Vec<Listener>) -> Re
         delete_order_seed: None,
     };
     let front_config = front_config(&config, identity, ids, &mut seeds);
-    let mut core = assemble::assemble(ring, log, raft, node_config, front_config);
-    core.limit_connections(net::connections_max().map_err(|error| StartError::Other {
+    let connections_max = net::connections_max().map_err(|error| StartError::Other {
         what: error.to_string(),
         advice: "raise the limit of open files".into(),
-    })?);
+    })?;
+    let wiring = Wiring { cores: config.shards, connections_max };
+    let seats = assemble::assemble(log, raft, node_config, front_config, wiring);
+    let mut core = crew.sit(io, seats);
     // Clients are let in when the member has replayed its log and published itself, as with etcd.
     let mut busy = true;
     while !core.sequencer().node.is_ready() {

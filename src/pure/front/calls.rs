@@ -87,3 +87,15 @@ pub struct RpcCounts {
     /// Messages sent.
     pub sent: u64,
 }
+
+impl RpcCounts {
+    /// Adds another shard's.
+    pub fn add(&mut self, other: &RpcCounts) {
+        self.started += other.started;
+        for (count, more) in self.handled.iter_mut().zip(&other.handled) {
+            *count += more;
+        }
+        self.received += other.received;
+        self.sent += other.sent;
+    }
+}

@@ -303,6 +303,11 @@ impl Front {
         (self.received_bytes, self.sent_bytes)
     }
 
+    /// True if a new view may matter to a watcher.
+    pub fn has_watchers(&self) -> bool {
+        self.hub.has_watchers()
+    }
+
     /// Watches, for metrics.
     pub fn watch_counts(&self) -> crate::pure::watch::Counts {
         self.hub.counts()
