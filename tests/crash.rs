@@ -13,6 +13,7 @@ mod crash {
     pub mod server;
     pub mod system;
 
+    mod cores;
     mod damage;
     mod disk;
     mod fault;
