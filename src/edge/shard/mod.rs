@@ -164,7 +164,7 @@ impl<I: Io> Loop<I> {
         busy |= self.turn_shard(now);
         self.gather_metrics(now);
         self.pass_wishes();
-        self.submit_sends();
+        busy |= self.submit_sends();
         if let Some(First { sequencer, .. }) = &self.first {
             busy |= sequencer.has_wishes();
         }
@@ -373,9 +373,11 @@ impl<I: Io> Loop<I> {
         }
     }
 
-    fn submit_sends(&mut self) {
-        let Some(shard) = &mut self.shard else { return };
-        while let Some(outgoing) = shard.front.poll_outgoing(&mut self.transmit) {
+    /// True if more is to be sent in the next turn.
+    fn submit_sends(&mut self) -> bool {
+        let Some(shard) = &mut self.shard else { return false };
+        let mut budget = limits::shard::SEND_BYTES_PER_TURN;
+        while let Some(outgoing) = shard.front.poll_outgoing(&mut self.transmit, &mut budget) {
             match outgoing {
                 Outgoing::Send(conn) => {
                     fill(&mut self.pieces, &mut self.transmit);
@@ -386,6 +388,7 @@ impl<I: Io> Loop<I> {
                 Outgoing::ResumeReceive(conn) => self.io.resume_receive(ConnId(conn)),
             }
         }
+        shard.front.has_bulk()
     }
 
     fn announce_connections(&mut self) {
