@@ -47,10 +47,9 @@ fn serve_by<I: HostIo>(config: Config) -> Result<Stop, StartError> {
     }
     let log = recover(&config, data.log())?;
     let (cpus, cores) = (cpus(&config), config.shards);
-    cpus.first().map_or(Ok(()), |cpu| system::pin_thread(*cpu)).map_err(pin_error)?;
     let io = I::set_up(Some(data)).map_err(set_up_error)?;
     let crew = Crew::muster::<I>(cores, &cpus)?;
-    run(config, log, io, crew, listeners)
+    run(config, log, io, crew, listeners, cpus.first().copied())
 }
 
 /// The processors for the cores, if they are to be pinned: more cores than processors can't be.
@@ -237,6 +236,7 @@ fn run<I: HostIo>(
     io: I,
     crew: Crew,
     listeners: Vec<Listener>,
+    cpu: Option<usize>,
 ) -> Result<Stop, StartError> {
     let raft = start_raft(&config, &mut log)?;
     let identity = log.identity;
@@ -284,6 +284,8 @@ fn run<I: HostIo>(
     let signals = Arc::new(Signals::install().map_err(failed)?);
     let waker = core.io().waker();
     signals.on_signal(move || waker.wake()).map_err(failed)?;
+    // The last step, so that no other thread is tied with it.
+    cpu.map_or(Ok(()), system::pin_thread).map_err(pin_error)?;
     logging::announce_ready(&config, &addresses);
     ops::announce_to_init();
     let received = Arc::clone(&signals);
