@@ -60,6 +60,7 @@ pub fn replay(history: &History, truth: &Truth) -> (Replay, Vec<Violation>) {
         if writer == Writer::Unexplained {
             let text = format!("nobody can have made revision {revision}: {:?}", keys_of(published));
             violations.push(Violation::new("C8", text));
+            violations.extend(refused_writer(history, &replay.model, published));
         }
         replay.model.commit(&published.changes);
         replay.writers.push(writer);
@@ -70,6 +71,7 @@ pub fn replay(history: &History, truth: &Truth) -> (Replay, Vec<Violation>) {
         violations.push(Violation::new("C1", text));
     }
     violations.extend(real_time(history, &replay));
+    violations.extend(outside_of_calls(history, truth, &replay));
     violations.extend(refusals(history, truth));
     (replay, violations)
 }
@@ -128,6 +130,19 @@ fn find_writer(
         // One with the right effect and the wrong answer is found out afterwards.
         None => told.iter().copied().find(makes).map_or(Writer::Unexplained, Writer::Call),
     }
+}
+
+/// A call that got a definite error and made a revision all the same.
+fn refused_writer(history: &History, model: &Model, published: &Published) -> Option<Violation> {
+    let made = |call: &&Call| {
+        let refused = matches!(call.outcome, Outcome::Refused(_)) && call.invoked <= published.at;
+        refused && model.evaluate(&call.request, model.revision()).1 == published.changes
+    };
+    let call = history.calls.iter().find(made)?;
+    let revision = model.revision() + 1;
+    let text =
+        format!("{:?} ended as {:?} and took effect as revision {revision}", call.request, call.outcome);
+    Some(Violation::new("C1", text))
 }
 
 /// Of several calls that each explain a revision (a delete, and the revoke of a lease that the key was attached to),
@@ -194,6 +209,24 @@ fn judge_others(
             violations.push(Violation::new("C1", text));
         }
     }
+}
+
+/// A write is published after it was asked for and before it is acknowledged.
+fn outside_of_calls(history: &History, truth: &Truth, replay: &Replay) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (published, writer) in truth.revisions.iter().zip(&replay.writers) {
+        let Writer::Call(number) = writer else { continue };
+        let call = &history.calls[*number];
+        let acknowledged = if call.revision().is_some() { call.returned } else { Time::MAX };
+        if published.at < call.invoked || published.at > acknowledged {
+            let text = format!(
+                "{:?} lasted from {} to {} and was published at {}",
+                call.request, call.invoked, call.returned, published.at
+            );
+            violations.push(Violation::new("C1", text));
+        }
+    }
+    violations
 }
 
 /// Nothing that ended before something began may come after it.

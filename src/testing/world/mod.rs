@@ -24,7 +24,7 @@ pub use plan::Plan;
 
 use super::canary::Mutant;
 use super::disk::{Faults, SimDisk};
-use super::history::{History, Time, Truth, Violation};
+use super::history::{History, Mark, Time, Trace, Truth, Violation};
 use crate::edge::io::{AlignedBuffer, Completion};
 use crate::stdx::prng::Prng;
 
@@ -40,6 +40,8 @@ pub struct Options {
     pub canary: Option<Mutant>,
     /// Real entropy, for the one canary that must not repeat.
     pub entropy: u64,
+    /// Keep each mark of the trace, to find the first one that differs.
+    pub keep_marks: bool,
 }
 
 /// What a run gave.
@@ -47,10 +49,14 @@ pub struct Options {
 pub struct Report {
     /// What must not be.
     pub violations: Vec<Violation>,
-    /// Hash of everything that crossed the member's border, in order, with its times.
-    pub trace: u64,
+    /// Everything that crossed the member's border, in order, with its times.
+    pub trace: Trace,
     /// What happened, in one line.
     pub summary: String,
+    /// What was drawn before the run began.
+    pub plan: String,
+    /// How often each kind of thing happened.
+    pub counts: Vec<(&'static str, u64)>,
 }
 
 /// How the process dies.
@@ -121,7 +127,7 @@ struct Outside {
     prng: Prng,
     plan: Plan,
     canary: Option<Mutant>,
-    trace: u64,
+    trace: Trace,
     disk: SimDisk,
     network: Network,
     clients: Vec<Client>,
@@ -160,16 +166,32 @@ enum Phase {
     Rest,
 }
 
+/// How often things happened.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    kills: u32,
-    power_cuts: u32,
-    stops: u32,
-    write_errors: u32,
-    refusals: u32,
-    cuts_of_links: u32,
-    no_space: u32,
+    kills: u64,
+    power_cuts: u64,
+    stops: u64,
+    write_errors: u64,
+    refusals: u64,
+    cuts_of_links: u64,
+    no_space: u64,
     turns: u64,
+}
+
+impl Counts {
+    fn list(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("kills", self.kills),
+            ("power cuts", self.power_cuts),
+            ("stops", self.stops),
+            ("write errors", self.write_errors),
+            ("times without space", self.no_space),
+            ("refused logs", self.refusals),
+            ("links cut", self.cuts_of_links),
+            ("turns", self.turns),
+        ]
+    }
 }
 
 impl Outside {
@@ -184,7 +206,7 @@ impl Outside {
             network: Network::default(),
             prng,
             canary: options.canary,
-            trace: 0xcbf2_9ce4_8422_2325,
+            trace: Trace::new(options.keep_marks),
             disk: SimDisk::default(),
             history: History::default(),
             truth: Truth::default(),
@@ -239,10 +261,8 @@ impl Outside {
 
     /// Notes something in the trace.
     fn note(&mut self, what: u64, bytes: &[u8]) {
-        let crc = u64::from(crc32c::crc32c(bytes));
-        for word in [self.now, what, bytes.len() as u64, crc] {
-            self.trace = (self.trace ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
-        }
+        let (at, crc) = (self.now, crc32c::crc32c(bytes));
+        self.trace.push(Mark { at, what, bytes: bytes.len() as u64, crc });
     }
 
     fn violation(&mut self, checker: &'static str, text: String) {
