@@ -14,7 +14,7 @@ use std::time::Instant;
 use etchd::testing::canary::Mutant;
 use etchd::testing::checkers::{histories, traces};
 use etchd::testing::history::{Mark, Trace, Violation};
-use etchd::testing::world::{Options, Report, run};
+use etchd::testing::world::{Options, Report, plan, run};
 
 const HELP: &str = "\
 cargo sim                        the set of every commit: histories, seeds, determinism, canaries
@@ -92,7 +92,7 @@ fn guarded(seed: u64, options: Options) -> Report {
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         let violations = vec![Violation::new("panic", text.unwrap_or_default())];
         let summary = format!("seed {seed}: panicked");
-        Report { violations, trace: Trace::new(false), summary, plan: String::new(), counts: Vec::new() }
+        Report { violations, trace: Trace::new(false), summary, counts: Vec::new() }
     })
 }
 
@@ -137,6 +137,10 @@ fn show(seed: u64, canary: Option<Mutant>, report: &Report) {
     }
 }
 
+fn show_plan(seed: u64, canary: Option<Mutant>) {
+    println!("seed {seed}: {:?}", plan(seed, Options { canary, ..Options::default() }));
+}
+
 /// Calls `body` with 0..count, on every core at once; the results in order.
 fn everywhere<T: Send>(count: usize, body: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
@@ -172,6 +176,7 @@ fn seeds(tally: &mut Tally, from: u64, count: u64) -> Vec<(u64, Trace)> {
         let report = plain(seed);
         if !report.violations.is_empty() {
             failures.fetch_add(1, Ordering::Relaxed);
+            show_plan(seed, None);
             show(seed, None, &report);
         }
         let mut totals = totals.lock().expect("no thread panics with it");
@@ -304,14 +309,15 @@ fn main() -> ExitCode {
     }
     match (arguments.seed, arguments.seeds, arguments.canary) {
         (Some(seed), _, Some(mutant)) => {
+            show_plan(seed, Some(mutant));
             let (caught, report) = is_caught(mutant, seed);
             show(seed, Some(mutant), &report);
             println!("canary {}: {}", mutant.name(), if caught { "caught" } else { "not caught" });
             tally.count(caught);
         }
         (Some(seed), ..) => {
+            show_plan(seed, None);
             let report = plain(seed);
-            println!("{}", report.plan);
             show(seed, None, &report);
             println!("trace {}", trace_line(seed, &report.trace));
             tally.count(report.violations.is_empty());

@@ -94,6 +94,8 @@ pub enum Refusal {
     LeaseNotFound,
     LeaseExists,
     NoSpace,
+    /// HTTP/2 says that nothing was done about the call.
+    NotTaken,
     /// Anything else that is definite.
     Other,
 }

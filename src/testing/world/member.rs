@@ -96,8 +96,8 @@ fn finish(world: &Rc<RefCell<Outside>>, options: Options, seed: u64) -> Report {
         happened.join(", "),
         world.now / SECOND,
     );
-    let (plan, trace) = (format!("{:?}", world.plan), world.trace.clone());
-    Report { violations: std::mem::take(&mut world.violations), trace, summary, plan, counts }
+    let trace = world.trace.clone();
+    Report { violations: std::mem::take(&mut world.violations), trace, summary, counts }
 }
 
 /// Why a life did not begin.
@@ -258,6 +258,11 @@ fn recover(
 fn front_config(world: &Outside, identity: Identity, ids: RequestIds, seeds: &mut Prng) -> front::Config {
     let mut session = session::Config::new(front::resolve);
     session.h2.seed = seeds.next_u64();
+    session.h2.concurrent_streams_max = world.plan.streams_max;
+    if world.plan.keepalive_idle > 0 {
+        session.h2.keepalive_idle = Duration::from_nanos(world.plan.keepalive_idle);
+        session.h2.keepalive_timeout = session.h2.keepalive_idle / 2;
+    }
     let interval = Duration::from_nanos(world.plan.progress_interval);
     let mut hub = HubConfig::new(seeds.next_u64(), limits::request::REQUEST_BYTES_MAX_DEFAULT, interval);
     hub.queue_bytes_max = world.plan.queue_bytes_max;

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use client::Client;
 pub use member::run;
-use network::Network;
+use network::{LinkFault, Network};
 pub use plan::Plan;
 
 use super::canary::Mutant;
@@ -53,8 +53,6 @@ pub struct Report {
     pub trace: Trace,
     /// What happened, in one line.
     pub summary: String,
-    /// What was drawn before the run began.
-    pub plan: String,
     /// How often each kind of thing happened.
     pub counts: Vec<(&'static str, u64)>,
 }
@@ -83,6 +81,10 @@ enum Event {
     Connect { link: usize },
     /// The client of a link finds it broken.
     Broken { link: usize },
+    /// A link is reset.
+    Reset { link: usize },
+    /// A client has waited long enough for a link to come up.
+    Patience { client: usize, link: usize },
     /// A client acts.
     Client { client: usize },
     /// A call has waited long enough.
@@ -175,6 +177,15 @@ struct Counts {
     write_errors: u64,
     refusals: u64,
     cuts_of_links: u64,
+    resets: u64,
+    half_open: u64,
+    stuck: u64,
+    dials_refused: u64,
+    patience: u64,
+    retries: u64,
+    not_taken: u64,
+    resumed: u64,
+    compacted_watches: u64,
     no_space: u64,
     turns: u64,
 }
@@ -188,15 +199,40 @@ impl Counts {
             ("write errors", self.write_errors),
             ("times without space", self.no_space),
             ("refused logs", self.refusals),
-            ("links cut", self.cuts_of_links),
+            ("links closed", self.cuts_of_links),
+            ("links reset", self.resets),
+            ("links half-open", self.half_open),
+            ("links stuck", self.stuck),
+            ("dials refused", self.dials_refused),
+            ("links given up", self.patience),
+            ("reads retried", self.retries),
+            ("calls not taken", self.not_taken),
+            ("watches resumed", self.resumed),
+            ("watches compacted", self.compacted_watches),
             ("turns", self.turns),
         ]
     }
 }
 
+/// Everything that is drawn before a seed's run begins.
+pub fn plan(seed: u64, options: Options) -> Plan {
+    Plan::draw(&mut dice(seed), options.canary)
+}
+
+fn dice(seed: u64) -> Prng {
+    Prng::new(seed ^ 0x005E_ED0F_E7C4_D000)
+}
+
+/// A delay between the two, mostly near the lower end; the lower end if it is the greater one.
+fn delay(prng: &mut Prng, least: Time, most: Time) -> Time {
+    let spread = most.saturating_sub(least) + 1;
+    let (a, b, c) = (prng.below(spread), prng.below(spread), prng.below(spread));
+    least + a.min(b).min(c)
+}
+
 impl Outside {
     fn new(seed: u64, options: Options) -> Outside {
-        let mut prng = Prng::new(seed ^ 0x005E_ED0F_E7C4_D000);
+        let mut prng = dice(seed);
         let plan = Plan::draw(&mut prng, options.canary);
         let mut outside = Outside {
             now: SECOND,
@@ -253,10 +289,7 @@ impl Outside {
 
     /// A delay between the two, mostly near the lower end.
     fn delay(&mut self, least: Time, most: Time) -> Time {
-        let spread = most - least + 1;
-        let (a, b) = (self.prng.below(spread), self.prng.below(spread));
-        let c = self.prng.below(spread);
-        least + a.min(b).min(c)
+        delay(&mut self.prng, least, most)
     }
 
     /// Notes something in the trace.
@@ -302,6 +335,8 @@ impl Outside {
             Event::Sent { link } => self.sent(link),
             Event::Connect { link } => self.connect(link),
             Event::Broken { link } => self.broken(link),
+            Event::Reset { link } => self.reset(link),
+            Event::Patience { client, link } => self.patience_ends(client, link),
             Event::Client { client } => self.client_acts(client),
             Event::Timeout { client, link, stream } => self.call_timed_out(client, link, stream),
             Event::LogTake { life } => self.log_take(life),
@@ -317,6 +352,7 @@ impl Outside {
                 self.phase = Phase::Calm;
                 self.disk.set_faults(Faults::default());
                 self.fuse = None;
+                self.mend_network();
                 self.release_all();
             }
             Event::Rest => self.phase = Phase::Rest,
@@ -368,7 +404,11 @@ impl Outside {
                 let delay = self.delay(500 * MILLI, 4 * SECOND);
                 self.after(delay, Event::RoomAgain);
             }
-            plan::Fault::CutLink => self.cut_some_link(),
+            plan::Fault::CloseLink => self.link_fault(LinkFault::Close),
+            plan::Fault::ResetLink => self.link_fault(LinkFault::Reset),
+            plan::Fault::LoseLink => self.link_fault(LinkFault::Lose),
+            plan::Fault::StickLink => self.link_fault(LinkFault::Stick),
+            plan::Fault::Refuse => self.refuse_connections(),
             plan::Fault::Stall => {
                 let time = self.delay(10 * MILLI, 1_500 * MILLI);
                 self.truth.stalled += time;

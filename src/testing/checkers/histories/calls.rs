@@ -184,6 +184,18 @@ pub(super) const PAIRS: &[Pair] = &[
     .also(&["C8"]),
     pair(
         "C1",
+        "a call that was made again although it had been taken",
+        "and took effect as revision 5",
+        |h, t| {
+            later(h, put("zz", "4"), 5, Answer::Put(None));
+            last(h).outcome = Outcome::Refused(Refusal::NotTaken);
+            unwatched(h, t);
+        },
+        |h, _| last(h).outcome = Outcome::Refused(Refusal::NotTaken),
+    )
+    .also(&["C8"]),
+    pair(
+        "C1",
         "a write with the right effect and the wrong answer",
         "was answered",
         |h, t| {

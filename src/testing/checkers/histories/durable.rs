@@ -114,6 +114,28 @@ pub(super) const PAIRS: &[Pair] = &[
     ),
     pair(
         "C8",
+        "two deletes, and one call that can have made each of them",
+        "nobody can have made revision 8",
+        |h, t| {
+            later(h, put("zx", "4"), 5, Answer::Put(None));
+            publish(h, t, vec![wrote(kv("zx", 5, 5, 1, "4"))]);
+            // The delete of all can have made both, the one of a single key only the first.
+            let all = DeleteRangeRequest { key: "zx".into(), range_end: "zz".into(), prev_kv: false };
+            for request in [Request::Delete(all), delete("zx")] {
+                later(h, request, 6, Answer::Compact);
+                unheard(h);
+            }
+            publish(h, t, vec![removed("zx", 6)]);
+            let answers = vec![Answer::Put(None), Answer::Put(None)];
+            later(h, txn(&[("zx", "5"), ("zy", "6")]), 7, Answer::Txn { succeeded: true, answers });
+            publish(h, t, vec![wrote(kv("zx", 7, 7, 1, "5")), wrote(kv("zy", 7, 7, 1, "6"))]);
+            later(h, Request::Range(one("b", 0)), 7, found(kv("b", 4, 4, 1, "3")));
+            publish(h, t, vec![removed("zx", 8), removed("zy", 8)]);
+        },
+        |h, _| drop(h.calls.remove(11)),
+    ),
+    pair(
+        "C8",
         "a call that took effect before it was made",
         "nobody can have made revision 5",
         |h, t| {
