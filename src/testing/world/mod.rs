@@ -19,12 +19,12 @@ use std::collections::BTreeMap;
 
 use client::Client;
 pub use member::run;
-use network::Network;
+use network::{LinkFault, Network};
 pub use plan::Plan;
 
 use super::canary::Mutant;
 use super::disk::{Faults, SimDisk};
-use super::history::{History, Time, Truth, Violation};
+use super::history::{History, Mark, Time, Trace, Truth, Violation};
 use crate::edge::io::{AlignedBuffer, Completion};
 use crate::stdx::prng::Prng;
 
@@ -40,6 +40,8 @@ pub struct Options {
     pub canary: Option<Mutant>,
     /// Real entropy, for the one canary that must not repeat.
     pub entropy: u64,
+    /// Keep each mark of the trace, to find the first one that differs.
+    pub keep_marks: bool,
 }
 
 /// What a run gave.
@@ -47,10 +49,12 @@ pub struct Options {
 pub struct Report {
     /// What must not be.
     pub violations: Vec<Violation>,
-    /// Hash of everything that crossed the member's border, in order, with its times.
-    pub trace: u64,
+    /// Everything that crossed the member's border, in order, with its times.
+    pub trace: Trace,
     /// What happened, in one line.
     pub summary: String,
+    /// How often each kind of thing happened.
+    pub counts: Vec<(&'static str, u64)>,
 }
 
 /// How the process dies.
@@ -77,6 +81,10 @@ enum Event {
     Connect { link: usize },
     /// The client of a link finds it broken.
     Broken { link: usize },
+    /// A link is reset.
+    Reset { link: usize },
+    /// A client has waited long enough for a link to come up.
+    Patience { client: usize, link: usize },
     /// A client acts.
     Client { client: usize },
     /// A call has waited long enough.
@@ -121,7 +129,7 @@ struct Outside {
     prng: Prng,
     plan: Plan,
     canary: Option<Mutant>,
-    trace: u64,
+    trace: Trace,
     disk: SimDisk,
     network: Network,
     clients: Vec<Client>,
@@ -160,21 +168,71 @@ enum Phase {
     Rest,
 }
 
+/// How often things happened.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    kills: u32,
-    power_cuts: u32,
-    stops: u32,
-    write_errors: u32,
-    refusals: u32,
-    cuts_of_links: u32,
-    no_space: u32,
+    kills: u64,
+    power_cuts: u64,
+    stops: u64,
+    write_errors: u64,
+    refusals: u64,
+    cuts_of_links: u64,
+    resets: u64,
+    half_open: u64,
+    stuck: u64,
+    dials_refused: u64,
+    patience: u64,
+    retries: u64,
+    not_taken: u64,
+    resumed: u64,
+    compacted_watches: u64,
+    no_space: u64,
     turns: u64,
+}
+
+impl Counts {
+    fn list(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("kills", self.kills),
+            ("power cuts", self.power_cuts),
+            ("stops", self.stops),
+            ("write errors", self.write_errors),
+            ("times without space", self.no_space),
+            ("refused logs", self.refusals),
+            ("links closed", self.cuts_of_links),
+            ("links reset", self.resets),
+            ("links half-open", self.half_open),
+            ("links stuck", self.stuck),
+            ("dials refused", self.dials_refused),
+            ("links given up", self.patience),
+            ("reads retried", self.retries),
+            ("calls not taken", self.not_taken),
+            ("watches resumed", self.resumed),
+            ("watches compacted", self.compacted_watches),
+            ("turns", self.turns),
+        ]
+    }
+}
+
+/// Everything that is drawn before a seed's run begins.
+pub fn plan(seed: u64, options: Options) -> Plan {
+    Plan::draw(&mut dice(seed), options.canary)
+}
+
+fn dice(seed: u64) -> Prng {
+    Prng::new(seed ^ 0x005E_ED0F_E7C4_D000)
+}
+
+/// A delay between the two, mostly near the lower end; the lower end if it is the greater one.
+fn delay(prng: &mut Prng, least: Time, most: Time) -> Time {
+    let spread = most.saturating_sub(least) + 1;
+    let (a, b, c) = (prng.below(spread), prng.below(spread), prng.below(spread));
+    least + a.min(b).min(c)
 }
 
 impl Outside {
     fn new(seed: u64, options: Options) -> Outside {
-        let mut prng = Prng::new(seed ^ 0x005E_ED0F_E7C4_D000);
+        let mut prng = dice(seed);
         let plan = Plan::draw(&mut prng, options.canary);
         let mut outside = Outside {
             now: SECOND,
@@ -184,7 +242,7 @@ impl Outside {
             network: Network::default(),
             prng,
             canary: options.canary,
-            trace: 0xcbf2_9ce4_8422_2325,
+            trace: Trace::new(options.keep_marks),
             disk: SimDisk::default(),
             history: History::default(),
             truth: Truth::default(),
@@ -231,18 +289,13 @@ impl Outside {
 
     /// A delay between the two, mostly near the lower end.
     fn delay(&mut self, least: Time, most: Time) -> Time {
-        let spread = most - least + 1;
-        let (a, b) = (self.prng.below(spread), self.prng.below(spread));
-        let c = self.prng.below(spread);
-        least + a.min(b).min(c)
+        delay(&mut self.prng, least, most)
     }
 
     /// Notes something in the trace.
     fn note(&mut self, what: u64, bytes: &[u8]) {
-        let crc = u64::from(crc32c::crc32c(bytes));
-        for word in [self.now, what, bytes.len() as u64, crc] {
-            self.trace = (self.trace ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
-        }
+        let (at, crc) = (self.now, crc32c::crc32c(bytes));
+        self.trace.push(Mark { at, what, bytes: bytes.len() as u64, crc });
     }
 
     fn violation(&mut self, checker: &'static str, text: String) {
@@ -282,6 +335,8 @@ impl Outside {
             Event::Sent { link } => self.sent(link),
             Event::Connect { link } => self.connect(link),
             Event::Broken { link } => self.broken(link),
+            Event::Reset { link } => self.reset(link),
+            Event::Patience { client, link } => self.patience_ends(client, link),
             Event::Client { client } => self.client_acts(client),
             Event::Timeout { client, link, stream } => self.call_timed_out(client, link, stream),
             Event::LogTake { life } => self.log_take(life),
@@ -297,6 +352,7 @@ impl Outside {
                 self.phase = Phase::Calm;
                 self.disk.set_faults(Faults::default());
                 self.fuse = None;
+                self.mend_network();
                 self.release_all();
             }
             Event::Rest => self.phase = Phase::Rest,
@@ -348,7 +404,11 @@ impl Outside {
                 let delay = self.delay(500 * MILLI, 4 * SECOND);
                 self.after(delay, Event::RoomAgain);
             }
-            plan::Fault::CutLink => self.cut_some_link(),
+            plan::Fault::CloseLink => self.link_fault(LinkFault::Close),
+            plan::Fault::ResetLink => self.link_fault(LinkFault::Reset),
+            plan::Fault::LoseLink => self.link_fault(LinkFault::Lose),
+            plan::Fault::StickLink => self.link_fault(LinkFault::Stick),
+            plan::Fault::Refuse => self.refuse_connections(),
             plan::Fault::Stall => {
                 let time = self.delay(10 * MILLI, 1_500 * MILLI);
                 self.truth.stalled += time;
