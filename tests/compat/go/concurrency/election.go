@@ -70,11 +70,9 @@ func election(p *place) {
 	isLeader(p, observer, "two")
 
 	// A candidate that gives up leaves nothing behind.
-	ctx, cancel := context.WithCancel(p.ctx)
-	go func() { elected <- one.Campaign(ctx, "one, in vain") }()
-	p.waiting(name, 2)
-	cancel()
-	err = scenario.Take(elected, "the campaign that is given up")
+	err = p.givenUp(func(ctx context.Context, s *concurrency.Session) error {
+		return concurrency.NewElection(s, name).Campaign(ctx, "in vain")
+	})
 	check(errors.Is(err, context.Canceled), "a cancelled campaign ends with %v", err)
 	p.waiting(name, 1)
 	must(two.Resign(p.ctx), "resign")

@@ -18,8 +18,8 @@ var endpoint = flag.String("endpoint", "127.0.0.1:2379", "where the server is")
 
 var check, must = scenario.Check, scenario.Must
 
-// shortTTL is the shortest that a server with the usual election timeout grants, in seconds.
-const shortTTL = 2
+// shortTTL is of leases that have to expire, in seconds: short, and yet longer than a busy machine's pauses.
+const shortTTL = 3
 
 // place is where one scenario works.
 type place struct {
@@ -33,6 +33,20 @@ func (p *place) session(options ...concurrency.SessionOption) *concurrency.Sessi
 	s, err := concurrency.NewSession(scenario.Connect(*endpoint), options...)
 	must(err, "session")
 	return s
+}
+
+// givenUp makes a call on a session of its own, waits until it has a place in the queue, and cancels it.
+func (p *place) givenUp(call func(ctx context.Context, s *concurrency.Session) error) error {
+	option, answered := scenario.Answered()
+	s, err := concurrency.NewSession(scenario.Connect(*endpoint, option))
+	must(err, "session")
+	ctx, cancel := context.WithCancel(p.ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- call(ctx, s) }()
+	scenario.Take(answered, "the place in the queue")
+	check(scenario.Quiet(ended), "the wait is over at once")
+	cancel()
+	return scenario.Take(ended, "the call that is given up")
 }
 
 // ended is whether the lease is gone for the server.

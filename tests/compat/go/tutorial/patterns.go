@@ -69,8 +69,8 @@ func discovery(ctx context.Context, c *clientv3.Client, prefix string) {
 		die   context.CancelFunc
 		kept  <-chan *clientv3.LeaseKeepAliveResponse
 	}
-	register := func(name, address string) service {
-		lease, err := c.Grant(ctx, 2)
+	register := func(name, address string, ttl int64) service {
+		lease, err := c.Grant(ctx, ttl)
 		must(err, "grant")
 		alive, die := context.WithCancel(ctx)
 		kept, err := c.KeepAlive(alive, lease.ID)
@@ -81,11 +81,11 @@ func discovery(ctx context.Context, c *clientv3.Client, prefix string) {
 		check(put.Succeeded, "%s is registered already", name)
 		return service{lease.ID, die, kept}
 	}
-	one := register("one", "10.0.0.1:80")
+	one := register("one", "10.0.0.1:80", 60)
 	client := newDirectory(ctx, c, prefix)
 	check(equal(client.known, map[string]string{"one": "10.0.0.1:80"}), "the list is %v", client.known)
-	two := register("two", "10.0.0.2:80")
-	three := register("three", "10.0.0.3:80")
+	two := register("two", "10.0.0.2:80", 60)
+	three := register("three", "10.0.0.3:80", 3)
 	client.until(map[string]string{"one": "10.0.0.1:80", "two": "10.0.0.2:80", "three": "10.0.0.3:80"}, prefix)
 
 	// One that changes its address keeps its lease.
@@ -112,7 +112,7 @@ func discovery(ctx context.Context, c *clientv3.Client, prefix string) {
 	check(equal(late.known, client.known), "a new client lists %v, an old one knows %v", late.known, client.known)
 
 	// It comes back under its name.
-	three = register("three", "10.0.0.4:80")
+	three = register("three", "10.0.0.4:80", 3)
 	client.until(map[string]string{"two": "10.0.0.2:81", "three": "10.0.0.4:80"}, prefix)
 	late.until(map[string]string{"two": "10.0.0.2:81", "three": "10.0.0.4:80"}, prefix)
 	for _, s := range []service{two, three} {

@@ -38,6 +38,21 @@ func Connect(endpoints string, options ...grpc.DialOption) *clientv3.Client {
 	return client
 }
 
+// Answered is an option for a connection: each answered transaction shows in the channel.
+//
+// The lock's and the election's calls clean up after themselves when they are given up, but only
+// once they know that their key was made.
+func Answered() (grpc.DialOption, <-chan bool) {
+	answered := make(chan bool, 100)
+	return grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+		err := invoke(ctx, method, request, reply, conn, options...)
+		if err == nil && strings.HasSuffix(method, "/Txn") {
+			answered <- true
+		}
+		return err
+	}), answered
+}
+
 // Prefix is where a run keeps its keys, so that a program can run twice on one server.
 func Prefix(name string) string { return fmt.Sprintf("%s/%d/", name, time.Now().UnixNano()) }
 
