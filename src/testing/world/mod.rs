@@ -2,12 +2,14 @@
 //!
 //! Owns: true time, the queue of events, the network's links, the disk, the clients, the faults to come.
 //! Takes: a seed and a planted bug. Gives: a [`Report`].
-//! Always true: one thread; everything that happens is drawn from the seed; time passes only in `Io::wait` and
-//! while the member is down; a member that was killed does nothing more, whatever its code still tries.
+//! Always true: one thread, on which the cores take their turns; everything that happens is drawn from the seed; time
+//! passes only between turns and while the member is down; a member that was killed does nothing more, whatever its
+//! code still tries.
 //! Not here: who is right (`checkers`), what requests mean (`model`).
 
 pub mod answers;
 mod client;
+mod cores;
 mod io;
 mod member;
 mod network;
@@ -16,6 +18,8 @@ mod wire;
 mod workload;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use client::Client;
 pub use member::run;
@@ -28,6 +32,8 @@ use super::history::{History, Mark, Time, Trace, Truth, Violation};
 use crate::edge::io::{AlignedBuffer, Completion};
 use crate::stdx::prng::Prng;
 
+/// The core that sequences and accepts.
+const FIRST: usize = 0;
 /// Nanoseconds of a millisecond.
 pub(super) const MILLI: Time = 1_000_000;
 /// Nanoseconds of a second.
@@ -95,6 +101,8 @@ enum Event {
     LogDone { life: usize },
     /// A segment is made, or can't be.
     Segment { life: usize, number: u64, bytes: u64 },
+    /// A core finds out that another one has woken it.
+    Wake { life: usize, core: usize },
     /// The next fault.
     Fault,
     /// The process dies.
@@ -144,8 +152,11 @@ struct Outside {
     serving: bool,
     /// The process is dead, or about to find out.
     dying: Option<Death>,
-    stop_asked: std::sync::Arc<std::sync::atomic::AtomicBool>,
-    completions: Vec<Completion<network::SimSocket>>,
+    stop_asked: Arc<AtomicBool>,
+    /// By core.
+    completions: Vec<Vec<Completion<network::SimSocket>>>,
+    /// Cores that another core has woken.
+    wakes: Vec<Arc<AtomicBool>>,
     write: Option<LogWrite>,
     skip_sync: bool,
     /// Segments being made.
@@ -252,7 +263,8 @@ impl Outside {
             serving: false,
             dying: None,
             stop_asked: Default::default(),
-            completions: Vec::new(),
+            completions: (0..plan.cores).map(|_| Vec::new()).collect(),
+            wakes: (0..plan.cores).map(|_| Arc::default()).collect(),
             write: None,
             skip_sync: false,
             preparing: 0,
@@ -342,6 +354,7 @@ impl Outside {
             Event::LogTake { life } => self.log_take(life),
             Event::LogDone { life } => self.log_done(life),
             Event::Segment { life, number, bytes } => self.segment_made(life, number, bytes),
+            Event::Wake { life, core } => self.woken(life, core),
             Event::Fault => self.fault(),
             Event::Death(death) => self.die(death),
             Event::RoomAgain => {
@@ -434,8 +447,8 @@ impl Outside {
         self.dying = Some(death);
         self.note(1, &[death as u8]);
         if death == Death::Stop {
-            self.stop_asked.store(true, std::sync::atomic::Ordering::Relaxed);
-            self.completions.push(Completion::Woken);
+            self.stop_asked.store(true, Ordering::Relaxed);
+            self.completions[FIRST].push(Completion::Woken);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Event, MILLI, Outside, SECOND};
+use super::{Event, FIRST, MILLI, Outside, SECOND};
 use crate::edge::io::{CloseCause, Completion, ConnId, ReceivedBytes};
 use crate::stdx::prng::Prng;
 use crate::stdx::slab::{Key, Slab};
@@ -121,6 +121,8 @@ pub(super) struct Link {
     pub(super) life: usize,
     /// The member's end; `None` before it was accepted and after it was closed.
     conn: Option<Key>,
+    /// The core that adopted it.
+    core: usize,
     to_member: Pipe,
     to_client: Pipe,
     /// A send of the member is not yet whole in the socket's buffer.
@@ -152,6 +154,13 @@ pub(super) enum LinkFault {
 #[derive(Debug)]
 pub(super) struct SimSocket(usize);
 
+impl Network {
+    /// Connections that a core has adopted.
+    pub(super) fn connections_of(&self, core: usize) -> usize {
+        self.connections.iter().filter(|(_, link)| self.links[**link].core == core).count()
+    }
+}
+
 impl Outside {
     /// A client dials. The link comes up later, if the member serves by then.
     pub(super) fn dial(&mut self, client: usize) -> usize {
@@ -168,6 +177,7 @@ impl Outside {
             client,
             life: self.life,
             conn: None,
+            core: FIRST,
             to_member,
             to_client,
             sending: false,
@@ -197,17 +207,19 @@ impl Outside {
             self.broken(link);
             return;
         }
-        self.completions.push(Completion::Incoming { socket: SimSocket(link), listener: 0 });
+        self.completions[FIRST].push(Completion::Incoming { socket: SimSocket(link), listener: 0 });
     }
 
     /// The member takes a connection.
-    pub(super) fn adopt(&mut self, SimSocket(link): SimSocket) -> ConnId {
+    pub(super) fn adopt(&mut self, SimSocket(link): SimSocket, core: usize) -> ConnId {
         let conn = self.network.connections.insert(link);
+        self.network.links[link].core = core;
         self.network.links[link].conn = Some(conn);
         self.note(2, &conn.to_u64().to_le_bytes());
         if self.network.links[link].broken {
             // Given up while it waited to be adopted.
-            self.completions.push(Completion::Closed { conn: ConnId(conn), cause: CloseCause::EndOfStream });
+            self.completions[core]
+                .push(Completion::Closed { conn: ConnId(conn), cause: CloseCause::EndOfStream });
         }
         self.schedule_to_member(link);
         ConnId(conn)
@@ -264,13 +276,14 @@ impl Outside {
             self.schedule_to_member(link);
             return;
         }
+        let core = state.core;
         let bytes = state.to_member.take(now, RECEIVE_BYTES_MAX);
         if bytes.is_empty() {
             self.tell_member(link, CloseCause::EndOfStream);
             return;
         }
         self.note(3, &bytes);
-        self.completions
+        self.completions[core]
             .push(Completion::Received { conn: ConnId(conn), bytes: ReceivedBytes::copied(&bytes) });
         self.schedule_to_member(link);
     }
@@ -307,8 +320,9 @@ impl Outside {
         self.network.links[link].sent_scheduled = false;
         let Some(conn) = self.conn_of(link) else { return };
         let state = &mut self.network.links[link];
+        let core = state.core;
         if std::mem::take(&mut state.sending) {
-            self.completions.push(Completion::Sent { conn: ConnId(conn) });
+            self.completions[core].push(Completion::Sent { conn: ConnId(conn) });
         }
     }
 
@@ -368,10 +382,10 @@ impl Outside {
     fn tell_member(&mut self, link: usize, cause: CloseCause) {
         let Some(conn) = self.conn_of(link) else { return };
         let state = &mut self.network.links[link];
-        let at_end = matches!(cause, CloseCause::EndOfStream);
+        let (at_end, core) = (matches!(cause, CloseCause::EndOfStream), state.core);
         // The end of what the client sends is no news after a reset; a reset is, after the end.
         if !std::mem::replace(&mut state.member_told, true) || !at_end {
-            self.completions.push(Completion::Closed { conn: ConnId(conn), cause });
+            self.completions[core].push(Completion::Closed { conn: ConnId(conn), cause });
         }
     }
 
@@ -482,8 +496,9 @@ impl Outside {
         self.note(6, &conn.to_u64().to_le_bytes());
         let state = &mut self.network.links[link];
         (state.conn, state.sending, state.to_client.is_closed) = (None, false, true);
+        let core = state.core;
         // What waits for the member to take it names a connection that is gone.
-        self.completions.retain(|completion| match completion {
+        self.completions[core].retain(|completion| match completion {
             Completion::Received { conn: of, .. }
             | Completion::Closed { conn: of, .. }
             | Completion::Sent { conn: of } => of.0 != conn,

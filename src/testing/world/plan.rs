@@ -10,6 +10,12 @@ use crate::testing::history::Time;
 pub struct Plan {
     /// Clients.
     pub clients: usize,
+    /// Cores of the member.
+    pub cores: usize,
+    /// Longest time until a core finds out that it was woken.
+    pub wake_delay: Time,
+    /// One turn of so many is followed by a pause of its core; 0 for none.
+    pub pause_every: u64,
     /// Keys of the key space.
     pub keys: u64,
     /// Longest value.
@@ -100,6 +106,9 @@ impl Plan {
         let keys_max = if prng.chance(1, 2) { 6 } else { 40 };
         let mut plan = Plan {
             clients: 1 + prng.below(5) as usize,
+            cores: [1, 1, 2, 3, 5][prng.below(5) as usize],
+            wake_delay: (1 << prng.below(12)) * MILLI / 1_000,
+            pause_every: [0, 20, 200][prng.below(3) as usize],
             keys: 1 + prng.below(keys_max),
             value_bytes: if big { 64 << 10 } else { 24 + prng.below(600) },
             call_every: (5 + prng.below(40)) * MILLI * if big { 3 } else { 1 },
