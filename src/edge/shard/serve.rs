@@ -7,13 +7,15 @@ use super::Stopped;
 use super::assemble::{self, Found, Log, LogStore, RecoverError};
 use crate::edge::clock::Clock;
 use crate::edge::disk::{DataDirectory, DiskError, DiskOptions, LogFiles, Syncs};
-use crate::edge::io::{HostIo as _, Io as _};
+use crate::edge::epoll::Epoll;
+use crate::edge::io::HostIo;
 use crate::edge::net::{self, ListenAddress, ListenError, Listener};
 use crate::edge::ops::config::{Config, ListenTarget};
 use crate::edge::ops::signals::Signals;
 use crate::edge::ops::start::{StartError, Stop};
 use crate::edge::ops::{self, ETCD_CLUSTER_VERSION, ETCD_VERSION, logging};
-use crate::edge::ring::Ring;
+use crate::edge::pick::{self, Kind};
+use crate::edge::ring::{Features, Ring};
 use crate::limits;
 use crate::pure::api::log_payload::RequestIds;
 use crate::pure::cluster::{self, Member};
@@ -30,21 +32,32 @@ use crate::stdx::prng::Prng;
 /// # Errors
 /// Why it did not start.
 pub fn serve(config: Config) -> Result<Stop, StartError> {
-    Ring::check().map_err(|error| StartError::Other {
+    let choice = pick::choose(config.io, Features::probe).map_err(|error| StartError::Other {
         what: error.to_string(),
-        advice: "etchd needs io_uring in this version; the reason above says how to allow it".to_owned(),
+        advice: "allow it as said above, or remove --io=uring: etchd then serves by epoll".to_owned(),
     })?;
+    if let Some(warning) = &choice.warning {
+        tracing::warn!("{warning}");
+    }
+    match choice.kind {
+        Kind::Uring => serve_by::<Ring>(choice.kind, config),
+        Kind::Epoll => serve_by::<Epoll>(choice.kind, config),
+    }
+}
+
+fn serve_by<I: HostIo>(kind: Kind, config: Config) -> Result<Stop, StartError> {
     let listeners = listen(&config)?;
     let data = open_data(&config)?;
     for warning in data.warnings() {
         tracing::warn!("{warning}");
     }
     let log = recover(&config, data.log())?;
-    let ring = Ring::set_up(Some(data)).map_err(|error| StartError::Other {
+    let io = I::set_up(Some(data)).map_err(|error| StartError::Other {
         what: error.to_string(),
         advice: "the reason above says what to change".to_owned(),
     })?;
-    run(config, log, ring, listeners)
+    logging::announce_io(kind, &io.fast_paths());
+    run(config, log, io, listeners)
 }
 
 fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
@@ -197,7 +210,7 @@ fn start_raft(config: &Config, log: &mut Log) -> Result<Raft, StartError> {
     Ok(assemble::bootstrap_raft(raft_config, &member))
 }
 
-fn run(config: Config, mut log: Log, ring: Ring, listeners: Vec<Listener>) -> Result<Stop, StartError> {
+fn run<I: HostIo>(config: Config, mut log: Log, io: I, listeners: Vec<Listener>) -> Result<Stop, StartError> {
     let raft = start_raft(&config, &mut log)?;
     let identity = log.identity;
     let ids = RequestIds::new(identity.member_id, Clock.unix_millis());
@@ -214,7 +227,7 @@ fn run(config: Config, mut log: Log, ring: Ring, listeners: Vec<Listener>) -> Re
         delete_order_seed: None,
     };
     let front_config = front_config(&config, identity, ids, &mut seeds);
-    let mut core = assemble::assemble(ring, log, raft, node_config, front_config);
+    let mut core = assemble::assemble(io, log, raft, node_config, front_config);
     core.limit_connections(net::connections_max().map_err(|error| StartError::Other {
         what: error.to_string(),
         advice: "raise the limit of open files".into(),
