@@ -27,6 +27,13 @@ pub mod response {
     /// Stored messages up to here are copied into a response; larger ones are sent from where they lie.
     /// A piece of its own costs a send about as much as copying this many bytes.
     pub const RECORD_COPIED_BYTES_MAX: usize = 4_096;
+    /// Records of a range that are answered in one piece. Beyond: the answer is made part by part, as the client
+    /// takes it.
+    pub const WHOLE_RECORDS_MAX: usize = 64;
+    /// Bytes of such a part, about.
+    pub const PART_BYTES: usize = 64 * 1024;
+    /// Bytes of an answer that are made at the price of one unit of work.
+    pub const BYTES_PER_UNIT: usize = 512;
 }
 
 /// HTTP/2 and gRPC, per connection unless said otherwise.
@@ -119,8 +126,10 @@ pub mod http2 {
 pub mod slice {
     /// Apply, per turn.
     pub const APPLY_UNITS: u32 = 1_000;
-    /// One range walk, per turn.
+    /// All long reads of a shard, per turn; and the beginning of each read.
     pub const RANGE_UNITS: u32 = 1_000;
+    /// One long read, before the next one has its turn.
+    pub const RANGE_QUANTUM_UNITS: u32 = 250;
     /// Cleaning behind a compaction, per turn.
     pub const CLEAN_UNITS: u32 = 500;
     /// Watch delivery of a shard, per turn.
@@ -221,10 +230,22 @@ pub mod shard {
     pub const TCP_KEEPALIVE_SECONDS: i32 = 30;
     /// Bytes of one send, about. The rest follows when it is done.
     pub const SEND_BYTES_MAX: usize = 256 * 1024;
+    /// Unsent bytes up to which a connection is served before those with more.
+    pub const SEND_SMALL_BYTES_MAX: usize = 16 * 1024;
+    /// Bytes of one send of a connection with more, while others like it wait.
+    pub const SEND_QUANTUM_BYTES: usize = 64 * 1024;
+    /// Bytes of all such sends in one turn. Beyond: the next turn.
+    pub const SEND_BYTES_PER_TURN: usize = 256 * 1024;
     /// Pieces (iovecs) of one send.
     pub const SEND_PIECES_MAX: usize = 64;
     /// Connections of a shard, however many descriptors there are. Beyond: closed as soon as accepted.
     pub const CONNECTIONS_MAX: u64 = 1 << 20;
+    /// Threads of a server. Beyond: it does not start.
+    pub const SHARDS_MAX: usize = 1_024;
+    /// Up to so many cores the first one serves clients beside its sequencing; with more it only sequences.
+    pub const SERVING_FIRST_CORES_MAX: usize = 4;
+    /// Connections on their way from the first core to another. Beyond: the client is turned away.
+    pub const CONNECTIONS_ON_THEIR_WAY_MAX: usize = 4_096;
     /// File descriptors kept back from clients for files and the log.
     pub const RESERVED_DESCRIPTORS: u64 = 150;
 

@@ -17,6 +17,7 @@ mod crash {
     pub mod server;
     pub mod system;
 
+    mod cores;
     mod damage;
     mod disk;
     mod edges;

@@ -237,7 +237,8 @@ impl Server {
         }
         self.front.turn(&self.view, self.now);
         let mut sent = 0;
-        while let Some(outgoing) = self.front.poll_outgoing(&mut self.transmit) {
+        let mut budget = limits::shard::SEND_BYTES_PER_TURN;
+        while let Some(outgoing) = self.front.poll_outgoing(&mut self.transmit, &mut budget) {
             if let Outgoing::Send(connection) = outgoing {
                 let (copied, parts) = self.transmit.take();
                 drop((parts, std::hint::black_box(copied)));

@@ -62,11 +62,13 @@ pub fn choose(
     match probe().and_then(|features| features.suffice()) {
         Ok(()) => Ok(Choice { kind: Kind::Uring, warning: None }),
         Err(error) if wish == Wish::Uring => Err(error),
-        Err(error) => {
-            let warning = format!("serving by epoll, which is slower: {error}");
-            Ok(Choice { kind: Kind::Epoll, warning: Some(warning) })
-        }
+        Err(error) => Ok(Choice { kind: Kind::Epoll, warning: Some(falls_back(&error)) }),
     }
+}
+
+/// The warning of a server that serves by epoll because of `error`.
+pub fn falls_back(error: &SetupError) -> String {
+    format!("serving by epoll, which is slower: {error}")
 }
 
 #[cfg(test)]

@@ -57,6 +57,33 @@ pub(crate) fn available_bytes(file: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(status.f_bavail.saturating_mul(status.f_frsize))
 }
 
+/// The processors on which the calling thread may run.
+pub(crate) fn allowed_cpus() -> Vec<usize> {
+    let mut set = std::mem::MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: the kernel writes at most the given size into `set`.
+    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) };
+    if result != 0 {
+        return Vec::new();
+    }
+    // SAFETY: all-zero is a valid set, filled in or not.
+    let set = unsafe { set.assume_init() };
+    // SAFETY: reads a bit of `set`, whose size bounds the number.
+    (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect()
+}
+
+/// Ties the calling thread to a processor.
+pub(crate) fn pin_thread(cpu: usize) -> io::Result<()> {
+    let mut set = std::mem::MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: all-zero is the empty set.
+    let set = unsafe { set.assume_init_mut() };
+    assert!(cpu < libc::CPU_SETSIZE as usize, "a processor that the kernel has named");
+    // SAFETY: writes a bit inside `set`.
+    unsafe { libc::CPU_SET(cpu, set) };
+    // SAFETY: the kernel reads the given size of `set`.
+    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) };
+    check(result).map(drop)
+}
+
 /// Sets the length of a listening socket's queue.
 pub(crate) fn listen(socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
     // SAFETY: takes no pointers.

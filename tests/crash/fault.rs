@@ -11,18 +11,18 @@ use etchd::edge::disk::{DataDirectory, DiskOptions, Syncs};
 use etchd::edge::epoll::Epoll;
 use etchd::edge::host::{Faults, Operation};
 use etchd::edge::io::HostIo;
-use etchd::edge::mesh::{mailbox, published};
 use etchd::edge::net::{ListenAddress, Listener};
 use etchd::edge::ring::Ring;
-use etchd::edge::shard::{FloorSlot, Http, Loop, Sequencer, Shard, Stopped};
+use etchd::edge::shard::assemble::{self, Found, Wiring};
+use etchd::edge::shard::{Loop, Stopped};
 use etchd::limits;
 use etchd::pure::api::log_payload::RequestIds;
-use etchd::pure::cluster::{Member, context};
-use etchd::pure::front::{self, Front};
-use etchd::pure::node::{self, Node};
-use etchd::pure::raft::{self, MemberId, Raft};
+use etchd::pure::cluster::Member;
+use etchd::pure::front;
+use etchd::pure::node;
+use etchd::pure::raft::{self, MemberId};
 use etchd::pure::session;
-use etchd::pure::wal::{self, Identity, Outcome, Recovery, RecoveryStart, Writer};
+use etchd::pure::wal::{self, Identity};
 use etchd::pure::watch::HubConfig;
 
 use super::client::{Client, Endpoint, path, put};
@@ -35,15 +35,11 @@ fn core<I: HostIo>(data: PathBuf) -> Loop<I> {
     let options = DiskOptions { data_dir: data, wal_dir: None, syncs: Syncs::On };
     let data = DataDirectory::open(&options).expect("opens the data directory");
     let config = wal::Config::standard();
-    let recovery = Recovery::new(config, RecoveryStart::WHOLE, Vec::new()).expect("there is no log");
-    let Outcome::NoLog(none) = recovery.finish().expect("there is no log") else {
+    let Found::Nothing(none) = assemble::recover(config, data.log()).expect("reads nothing") else {
         panic!("a log in nothing")
     };
-    let (fresh, resume) = none.create(&config, 1, Identity { cluster_id: MEMBER, member_id: MEMBER });
-    let files = data.log();
-    files.create_segment(fresh.number, fresh.segment_bytes).expect("makes a segment");
-    files.write_synced(fresh.number, wal::SEGMENT_HEADER_BYTES as u64, &fresh.batches).expect("writes");
-    files.write_synced(fresh.number, 0, &fresh.header).expect("writes");
+    let identity = Identity { cluster_id: MEMBER, member_id: MEMBER };
+    let log = assemble::create(config, data.log(), &none, 1, identity).expect("makes a log");
     let io = I::set_up(Some(data)).expect("can be used here");
 
     let raft_config = raft::Config {
@@ -60,7 +56,7 @@ fn core<I: HostIo>(data: PathBuf) -> Loop<I> {
         client_urls: Vec::new(),
         is_learner: false,
     };
-    let raft = Raft::bootstrap(raft_config, context::encode(&member).into());
+    let raft = assemble::bootstrap_raft(raft_config, &member);
     let ids = RequestIds::new(MEMBER, Clock.unix_millis());
     let node_config = node::Config {
         member_id: MEMBER,
@@ -72,11 +68,7 @@ fn core<I: HostIo>(data: PathBuf) -> Loop<I> {
         hash_seed: 1,
         delete_order_seed: None,
     };
-    let mut node = Node::new(node_config, raft, Writer::resume(config, resume), ids.clone());
-    let (publisher, mut readers) = published(node.view(), 1);
-    let (wish_sender, wish_receiver) = mailbox(limits::request::PROPOSALS_OUTSTANDING_MAX * 2);
-    let (reply_sender, reply_receiver) = mailbox(limits::request::PROPOSALS_OUTSTANDING_MAX * 2);
-    let front = Front::new(front::Config {
+    let front = front::Config {
         shard: 0,
         session: session::Config::new(front::resolve),
         cluster_id: MEMBER,
@@ -88,16 +80,11 @@ fn core<I: HostIo>(data: PathBuf) -> Loop<I> {
         hub: HubConfig::new(1, limits::request::REQUEST_BYTES_MAX_DEFAULT, Duration::from_secs(600)),
         seed: 1,
         ids,
-    });
-    let shard = Shard {
-        front,
-        views: readers.pop().expect("one reader was made"),
-        wishes: wish_sender,
-        replies: reply_receiver,
-        floor: FloorSlot::new(),
     };
-    let sequencer = Sequencer::new(node, publisher, vec![wish_receiver], vec![reply_sender]);
-    Loop::new(io, shard, sequencer, Http::new(MEMBER))
+    let wiring = Wiring { cores: 1, connections_max: 100 };
+    let seat = assemble::assemble(log, raft, node_config, front, wiring).remove(0);
+    let wakers = vec![io.waker()];
+    Loop::new(io, seat, wakers)
 }
 
 /// An address that the kernel chose, free again.

@@ -162,6 +162,24 @@ impl Server {
         assert_eq!(status.signal(), Some(libc::SIGTERM), "{status}:\n{}", self.log());
     }
 
+    /// How often each thread of this name has gone to sleep by itself.
+    pub fn sleeps(&self, thread: &str) -> Vec<u64> {
+        let tasks =
+            std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the process is there");
+        let paths = tasks.map(|task| task.expect("a thread").path());
+        let named = paths.filter(|path| {
+            std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim_end() == thread)
+        });
+        let status = named.filter_map(|path| std::fs::read_to_string(path.join("status")).ok());
+        status
+            .map(|text| {
+                let line = text.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"));
+                let number = line.and_then(|line| line.split_whitespace().nth(1)).expect("a count");
+                number.parse().expect("a number")
+            })
+            .collect()
+    }
+
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());

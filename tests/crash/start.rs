@@ -77,9 +77,9 @@ fn answers_and_exit_codes_without_a_server() {
     assert_eq!(output.status.code(), Some(0));
     let (code, log) = refused(program().arg("--bogus"));
     assert_eq!(code, Some(2), "{log}");
-    let (code, log) = refused(program().args(["--shards", "2"]));
+    let (code, log) = refused(program().args(["--shards", "0"]));
     assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains("--shards=2 is not in this version yet"), "{log}");
+    assert!(log.contains("--shards must be >0"), "{log}");
 }
 
 /// A unix socket, named as etcd names it; the file of a killed server is no hindrance.

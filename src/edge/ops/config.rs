@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::options::{Notice, Options};
 use super::urls::{self, Url};
 use crate::edge::pick::Wish;
+use crate::limits::shard::SHARDS_MAX;
 use crate::pure::cluster::{cluster_id, member_id};
 
 /// Everything the server needs to know from its operator, checked.
@@ -48,7 +49,7 @@ pub struct Config {
     pub progress_notify_interval: Duration,
     /// `--log-level` and `--log-format`.
     pub log: LogConfig,
-    /// `--shards`; 1 in this version.
+    /// `--shards`; by default the cores of the cgroup.
     pub shards: usize,
     /// `--pin`.
     pub pin: bool,
@@ -164,6 +165,8 @@ impl std::error::Error for ConfigError {}
 pub struct Host<'a> {
     /// Address behind the default route, if there is one.
     pub default_address: Option<IpAddr>,
+    /// Cores that the cgroup and the process' affinity allow.
+    pub cores: usize,
     /// First address of a host name.
     pub resolve: &'a dyn Fn(&str) -> Option<IpAddr>,
 }
@@ -203,13 +206,14 @@ impl Config {
         if options.is_set("listen-client-urls") && !options.is_set("advertise-client-urls") {
             errors.add("--advertise-client-urls is required when --listen-client-urls is set explicitly");
         }
-        let shards = options.uint("shards");
-        match shards {
-            1 => {}
-            0 => errors.add("--shards must be >0 (set to 0)"),
-            _ => errors.add(format!(
-                "--shards={shards} is not in this version yet: it has 1 shard, remove the flag"
-            )),
+        let shards = match options.is_set("shards") {
+            false => host.cores.clamp(1, SHARDS_MAX),
+            true => saturate(options.uint("shards")),
+        };
+        if shards == 0 {
+            errors.add("--shards must be >0 (set to 0)");
+        } else if shards > SHARDS_MAX {
+            errors.add(format!("--shards must be <={} (set to {shards})", SHARDS_MAX));
         }
         let io = match options.text("io").as_str() {
             "uring" => Wish::Uring,
@@ -260,7 +264,7 @@ impl Config {
             snapshot_count: options.uint("snapshot-count"),
             progress_notify_interval: progress_interval(options, &mut notices),
             log,
-            shards: 1,
+            shards,
             pin: options.bool("pin"),
             io,
             no_fsync: options.bool("unsafe-no-fsync"),
@@ -592,6 +596,7 @@ mod tests {
 
     const HOST: Host<'static> = Host {
         default_address: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2))),
+        cores: 3,
         resolve: &|name| (name == "localhost").then_some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
     };
 
@@ -638,7 +643,7 @@ mod tests {
         assert_eq!(config.limits.concurrent_streams_max, u32::MAX);
         assert_eq!(
             (config.shards, config.pin, config.no_fsync, config.snapshot_count),
-            (1, false, false, 10_000)
+            (3, false, false, 10_000)
         );
     }
 
@@ -683,7 +688,7 @@ mod tests {
             ),
             ("--log-level foo", "unrecognized level: \"foo\""),
             ("--log-format foo", "unknown log format: foo, supported values json, console"),
-            ("--shards 2", "--shards=2 is not in this version yet: it has 1 shard, remove the flag"),
+            ("--shards 1025", "--shards must be <=1024 (set to 1025)"),
             ("--shards 0", "--shards must be >0 (set to 0)"),
             (
                 "--listen-peer-urls https://127.0.0.1:1",

@@ -450,7 +450,13 @@ pub const FLAGS: &[Flag] = &[
     not_yet(Features, "snapshot-catchup-entries", Uint, "5000", "Entries kept for slow members."),
     works(Unsafe, "unsafe-no-fsync", Bool, "false", "Do not sync the disk: a power cut loses data."),
     not_yet(Unsafe, "force-new-cluster", Bool, "false", "Start from the data as a cluster of one."),
-    works(Etchd, "shards", Uint, "1", "Threads that serve clients; 1 in this version."),
+    works(
+        Etchd,
+        "shards",
+        Uint,
+        "0",
+        "Threads, each serving clients; as many as there are cores by default.",
+    ),
     works(Etchd, "pin", Bool, "false", "Tie each thread to a core."),
     works(
         Etchd,

@@ -346,6 +346,23 @@ pub struct CheckResults {
 }
 
 impl HealthCounters {
+    /// Adds another shard's.
+    pub fn add(&mut self, other: &HealthCounters) {
+        self.good += other.good;
+        self.bad += other.bad;
+        let checks = self.livez.iter_mut().chain(&mut self.readyz);
+        for (check, more) in checks.zip(other.livez.iter().chain(&other.readyz)) {
+            // Which shard's was the last is not known: a failure counts.
+            check.passed_last = match (check.passed + check.failed, more.passed + more.failed) {
+                (0, _) => more.passed_last,
+                (_, 0) => check.passed_last,
+                _ => check.passed_last && more.passed_last,
+            };
+            check.passed += more.passed;
+            check.failed += more.failed;
+        }
+    }
+
     /// Counts what an answer has found.
     pub fn record(&mut self, response: &Response) {
         match response.health {

@@ -102,7 +102,8 @@ fn start(
     mut notices: Vec<Notice>,
     serve: impl FnOnce(Config) -> Result<Stop, StartError>,
 ) -> Exit {
-    let host = Host { default_address: default_address(), resolve: &resolve };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let host = Host { default_address: default_address(), cores, resolve: &resolve };
     let config = match Config::new(options, &host) {
         Ok((config, more)) => {
             notices.extend(more);

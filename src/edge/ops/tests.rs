@@ -37,7 +37,7 @@ fn exit_codes_before_the_server() {
         ("", &[("ETCD_HEARTBEAT_INTERVAL", "x")], 1),
         ("--name x", &[("ETCD_NAME", "x")], 1),
         ("--log-level foo", &[], 1),
-        ("--shards 2", &[], 1),
+        ("--shards 0", &[], 1),
     ];
     for (line, variables, code) in table {
         let (exit, seen) = run_line(line, variables, Ok(Stop::Finished));

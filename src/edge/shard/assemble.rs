@@ -1,20 +1,22 @@
 //! A member's parts put together: its log recovered, Raft resumed, the loop wired. The server and the
 //! simulator start a member by these very steps; only the store of segments and the `Io` differ.
 
-use super::http::Http;
-use super::{FloorSlot, Loop, Sequencer, Shard};
-use crate::edge::io::Io;
-use crate::edge::mesh::{mailbox, published};
+use super::http::{Http, Metrics};
+use super::placement::{self, Acceptor, FIRST};
+use super::post::{Post, posts};
+use super::{First, Sequencer, Shard, ShardSlot};
+use crate::edge::mesh::{Reader, Receiver, Sender, mailbox, published};
 use crate::limits;
 use crate::pure::cluster::{Member, context};
 use crate::pure::front::{self, Front};
-use crate::pure::node::{self, Node};
+use crate::pure::node::{self, FromSequencer, Node, ToSequencer, View};
 use crate::pure::raft::{self, ConfState, MemberId, Raft, StartRefused};
 use crate::pure::types::LogIndex;
 use crate::pure::wal::{
     self, FreshSegment, Identity, NoLog, Outcome, Recovery, RecoveryStart, Refused, Resume, SegmentBlock,
     Writer,
 };
+use crate::stdx::prng::Prng;
 
 /// The log's segments, as recovery wants them: one call after the other, each done when it returns.
 pub trait LogStore {
@@ -154,20 +156,97 @@ pub fn bootstrap_raft(config: raft::Config, member: &Member) -> Raft {
     Raft::bootstrap(config, context::encode(member).into())
 }
 
-/// Wires a loop that carries both roles.
-pub fn assemble<I: Io>(io: I, log: Log, raft: Raft, node: node::Config, front: front::Config) -> Loop<I> {
+/// What a core takes with it to its thread. The first core's stays where it was made.
+pub struct Seat<S> {
+    core: usize,
+    /// Of a core that serves clients.
+    shard: Option<ShardSeat>,
+    first: Option<First>,
+    post: Post<S>,
+}
+
+struct ShardSeat {
+    front: front::Config,
+    views: Reader<View>,
+    wishes: Sender<ToSequencer>,
+    replies: Receiver<FromSequencer>,
+    slot: ShardSlot,
+}
+
+/// How a member's cores are wired.
+#[derive(Clone, Copy, Debug)]
+pub struct Wiring {
+    /// How many cores, at least 1.
+    pub cores: usize,
+    /// Clients that may be connected, on all cores together.
+    pub connections_max: u64,
+}
+
+/// Wires a member: a seat for each core, the first core's first. `front` is for the first core; the others differ
+/// in their seeds.
+pub fn assemble<S: Send>(
+    log: Log,
+    raft: Raft,
+    node: node::Config,
+    front: front::Config,
+    wiring: Wiring,
+) -> Vec<Seat<S>> {
+    let Wiring { cores, connections_max } = wiring;
     let member_id = log.identity.member_id;
-    let mut node = Node::new(node, raft, log.writer, front.ids.clone());
-    let (publisher, mut readers) = published(node.view(), 1);
-    let (wish_sender, wish_receiver) = mailbox(limits::request::PROPOSALS_OUTSTANDING_MAX * 2);
-    let (reply_sender, reply_receiver) = mailbox(limits::request::PROPOSALS_OUTSTANDING_MAX * 2);
-    let shard = Shard {
-        front: Front::new(front),
-        views: readers.pop().expect("one reader was made"),
-        wishes: wish_sender,
-        replies: reply_receiver,
-        floor: FloorSlot::new(),
-    };
-    let sequencer = Sequencer::new(node, publisher, vec![wish_receiver], vec![reply_sender]);
-    Loop::new(io, shard, sequencer, Http::new(member_id))
+    let mut node = Node::new(node, raft, log.writer, front.ids.share(cores, cores + 1));
+    // One epoch slot for each core, and one for the metrics of the first.
+    let (publisher, mut readers) = published(node.view(), cores + 1);
+    let metrics_views = readers.pop().expect("one more than cores was made");
+    let slots: Vec<ShardSlot> = (0..cores).map(|_| ShardSlot::new()).collect();
+    let mut seeds = Prng::new(front.seed);
+    let (mut wish_receivers, mut reply_senders) = (Vec::new(), Vec::new());
+    let mut shards = Vec::new();
+    for (core, views) in readers.into_iter().enumerate() {
+        let (wishes, wish_receiver) = mailbox(limits::request::PROPOSALS_OUTSTANDING_MAX * 2);
+        let (reply_sender, replies) = mailbox(limits::request::PROPOSALS_OUTSTANDING_MAX * 2);
+        wish_receivers.push(wish_receiver);
+        reply_senders.push(reply_sender);
+        let mut front = front.clone();
+        front.shard = u16::try_from(core).expect("cores are counted in thousands at most");
+        front.ids = front.ids.share(core, cores + 1);
+        if core != FIRST {
+            front.seed = seeds.next_u64();
+            front.session.h2.seed = seeds.next_u64();
+            front.hub.seed = seeds.next_u64();
+        }
+        shards.push(ShardSeat { front, views, wishes, replies, slot: slots[core].clone() });
+    }
+    let sequencer = Sequencer::new(node, publisher, wish_receivers, reply_senders);
+    let acceptor = Acceptor::new(&slots, connections_max);
+    let mut first =
+        Some(First { sequencer, acceptor, metrics: Metrics::new(member_id), slots, views: metrics_views });
+    let seats = shards.into_iter().zip(posts(cores)).enumerate();
+    seats
+        .map(|(core, (shard, post))| {
+            let shard = placement::serves(core, cores).then_some(shard);
+            Seat { core, shard, first: first.take(), post }
+        })
+        .collect()
+}
+
+pub(super) struct Parts<S> {
+    pub(super) core: usize,
+    pub(super) shard: Option<Shard>,
+    pub(super) first: Option<First>,
+    pub(super) post: Post<S>,
+}
+
+impl<S> Seat<S> {
+    pub(super) fn take_up(self) -> Parts<S> {
+        let shard = self.shard.map(|seat| Shard {
+            front: Front::new(seat.front),
+            views: seat.views,
+            wishes: seat.wishes,
+            replies: seat.replies,
+            slot: seat.slot,
+            adopted: 0,
+            http: Http::default(),
+        });
+        Parts { core: self.core, shard, first: self.first, post: self.post }
+    }
 }

@@ -1,61 +1,40 @@
-//! The loop of a core: reap, feed, drain, submit. Decides nothing.
+//! The loop of a core: reap, feed, drain, submit, wake. Decides nothing.
 //!
-//! Owns: one `Io`, and the halves that this core carries: a shard, the sequencer, or both.
-//! Takes: completions. Gives: them to `pure`, and what `pure` wants back to the `Io`.
+//! Owns: one `Io`, and the halves that this core carries: a shard, the sequencer, or both; its end of the post.
+//! Takes: completions, messages of other cores. Gives: them to `pure`, and what `pure` wants back to the `Io`.
 //! Always true: a view is loaded after the bytes that it answers were reaped; a failed log write ends the
-//! process before anything else is reaped.
+//! process before anything else is reaped; a core that was left something is woken after it was left.
 //! Not here: what bytes mean, what a term is.
 
 pub mod assemble;
+mod crew;
 mod http;
+mod placement;
+mod post;
 mod sequencer;
 mod serve;
+mod slot;
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use http::Http;
+pub use assemble::Seat;
 pub use sequencer::Sequencer;
 pub use serve::serve;
+pub use slot::ShardSlot;
 
-use crate::edge::io::{CloseCause, Completion, ConnId, Io, SendPieces};
+use self::http::{Counts, Http, Metrics};
+use self::placement::{Acceptor, FIRST};
+use self::post::{Post, ToFirst, ToOther, send_first};
+use crate::edge::io::{CloseCause, Completion, ConnId, Io, SendPieces, Waker};
 use crate::edge::mesh::{Reader, Receiver, Sender};
 use crate::limits;
 use crate::pure::front::{Front, Outgoing};
 use crate::pure::node::{FromSequencer, ToSequencer, View};
 use crate::pure::session::{Part, Piece, SharedBytes, Transmit};
-use crate::pure::types::Revision;
 use crate::stdx::time::Monotonic;
-
-/// The least revision that one shard's running reads and watches need; the sequencer's cleaner stays below.
-#[derive(Clone)]
-pub struct FloorSlot(Arc<AtomicI64>);
-
-impl FloorSlot {
-    /// A shard that needs nothing.
-    pub fn new() -> FloorSlot {
-        FloorSlot(Arc::new(AtomicI64::new(Revision::MAX)))
-    }
-
-    fn announce(&self, floor: Option<Revision>) {
-        self.0.store(floor.unwrap_or(Revision::MAX), Ordering::Release);
-    }
-
-    /// What was announced last.
-    pub fn read(&self) -> Option<Revision> {
-        Some(self.0.load(Ordering::Acquire)).filter(|floor| *floor != Revision::MAX)
-    }
-}
-
-impl Default for FloorSlot {
-    fn default() -> FloorSlot {
-        FloorSlot::new()
-    }
-}
 
 /// A shard's end of the mesh and its clients.
 pub struct Shard {
@@ -64,11 +43,25 @@ pub struct Shard {
     /// The published view and this shard's epoch slot.
     pub views: Reader<View>,
     /// Wishes to the sequencer; has room for all credits of the shard.
-    pub wishes: Sender<ToSequencer>,
+    wishes: Sender<ToSequencer>,
     /// Replies; has room for all credits of the shard.
-    pub replies: Receiver<FromSequencer>,
-    /// What its running reads need.
-    pub floor: FloorSlot,
+    replies: Receiver<FromSequencer>,
+    /// What it announces.
+    slot: ShardSlot,
+    /// Connections ever adopted.
+    adopted: u64,
+    http: Http,
+}
+
+/// What only the first core has.
+struct First {
+    sequencer: Sequencer,
+    acceptor: Acceptor,
+    metrics: Metrics,
+    /// Of all shards.
+    slots: Vec<ShardSlot>,
+    /// For metrics.
+    views: Reader<View>,
 }
 
 /// Why a loop ended.
@@ -80,16 +73,19 @@ pub enum Stopped {
     LogFailed(std::io::Error),
 }
 
-/// One core's loop with both roles on it.
+/// One core's loop: a shard, the sequencer, or both.
 pub struct Loop<I: Io> {
     io: I,
-    shard: Shard,
-    sequencer: Sequencer,
-    http: Http,
+    core: usize,
+    shard: Option<Shard>,
+    first: Option<First>,
+    post: Post<I::Socket>,
+    /// Of all cores, and which of them have something to be woken for.
+    wakers: Vec<Waker>,
+    to_wake: Vec<bool>,
     completions: Vec<Completion<I::Socket>>,
     pieces: SendPieces,
     transmit: Transmit,
-    connections_max: u64,
     stop: Box<dyn FnMut() -> bool>,
     stopping_since: Option<Monotonic>,
 }
@@ -98,32 +94,27 @@ pub struct Loop<I: Io> {
 const DRAIN: Duration = Duration::from_secs(5);
 
 impl<I: Io> Loop<I> {
-    /// Puts a core together.
-    pub fn new(io: I, shard: Shard, sequencer: Sequencer, http: Http) -> Loop<I> {
-        let (completions, pieces) = (Vec::new(), SendPieces::default());
+    /// Puts a core together. `wakers`: of all cores, this one's too.
+    pub fn new(io: I, seat: Seat<I::Socket>, wakers: Vec<Waker>) -> Loop<I> {
+        let assemble::Parts { core, shard, first, post } = seat.take_up();
         let transmit = Transmit::new(limits::shard::SEND_BYTES_MAX, limits::shard::SEND_PIECES_MAX);
-        let stop = Box::new(|| false);
-        let connections_max = u64::MAX;
         Loop {
             io,
+            core,
             shard,
-            sequencer,
-            http,
-            completions,
-            pieces,
+            first,
+            post,
+            to_wake: vec![false; wakers.len()],
+            wakers,
+            completions: Vec::new(),
+            pieces: SendPieces::default(),
             transmit,
-            connections_max,
-            stop,
+            stop: Box::new(|| false),
             stopping_since: None,
         }
     }
 
-    /// Beyond so many connections, clients are turned away.
-    pub fn limit_connections(&mut self, connections_max: u64) {
-        self.connections_max = connections_max;
-    }
-
-    /// `stop` is asked after each wake of the loop and says whether to stop.
+    /// `stop` is asked after each wake of the first core's loop and says whether to stop.
     pub fn stop_when(&mut self, stop: Box<dyn FnMut() -> bool>) {
         self.stop = stop;
     }
@@ -133,14 +124,14 @@ impl<I: Io> Loop<I> {
         &mut self.io
     }
 
-    /// The sequencer's half.
+    /// The sequencer, on the first core.
     pub fn sequencer(&mut self) -> &mut Sequencer {
-        &mut self.sequencer
+        &mut self.first.as_mut().expect("the first core has the sequencer").sequencer
     }
 
-    /// The shard's half.
-    pub fn shard(&mut self) -> &mut Shard {
-        &mut self.shard
+    /// The shard, if this core serves clients.
+    pub fn shard(&mut self) -> Option<&mut Shard> {
+        self.shard.as_mut()
     }
 
     /// Turns until it is asked to stop or the log fails.
@@ -167,98 +158,226 @@ impl<I: Io> Loop<I> {
             self.feed(completion, now)?;
         }
         self.completions = completions;
+        self.take_post(now);
         self.pass_wishes();
-        let sequencer_busy = self.sequencer.turn(&mut self.io, now, std::slice::from_ref(&self.shard.floor));
-        let shard_busy = self.drain_shard(now);
-        self.http.answer(&mut self.shard, &self.sequencer, now);
+        let mut busy = self.turn_sequencer(now);
+        busy |= self.turn_shard(now);
+        self.gather_metrics(now);
         self.pass_wishes();
-        self.submit_sends();
-        let wishes_left = self.sequencer.has_wishes();
+        busy |= self.submit_sends();
+        if let Some(First { sequencer, .. }) = &self.first {
+            busy |= sequencer.has_wishes();
+        }
+        self.announce_connections();
         if self.is_drained(now) {
             return Err(Stopped::Asked);
         }
-        Ok(sequencer_busy || shard_busy || wishes_left)
+        self.wake_others();
+        Ok(busy)
     }
 
     fn until_next_timeout(&self) -> Option<Duration> {
+        let now = self.io.now();
         let stop = self.stopping_since.map(|since| since + DRAIN);
-        let next = [self.sequencer.next_timeout(), self.shard.front.next_timeout(), stop]
-            .into_iter()
-            .flatten()
-            .min()?;
-        Some(next.since(self.io.now()))
+        let first = self.first.as_ref().and_then(|first| first.sequencer.next_timeout(now));
+        let shard = self.shard.as_ref().and_then(|shard| shard.front.next_timeout());
+        let next = [first, shard, stop].into_iter().flatten().min()?;
+        Some(next.since(now))
     }
 
     fn feed(&mut self, completion: Completion<I::Socket>, now: Monotonic) -> Result<(), Stopped> {
         match completion {
-            Completion::Incoming { socket, listener } => {
-                if self.io.connections() as u64 >= self.connections_max {
-                    return Ok(());
-                }
-                let conn = self.io.adopt(socket);
-                if !self.shard.front.handle_accepted(conn.0, listener, now) {
-                    self.io.close(conn);
-                }
-            }
+            Completion::Incoming { socket, listener } => self.place(socket, listener, now),
             Completion::Received { conn, bytes } => {
-                self.with_front(|front, view| front.handle_bytes(conn.0, &bytes, view, now));
+                self.serving().with_front(|front, view| front.handle_bytes(conn.0, &bytes, view, now));
             }
             Completion::Closed { conn, cause } => {
                 let at_once = !matches!(cause, CloseCause::EndOfStream);
-                if self.with_front(|front, view| front.handle_closed(conn.0, at_once, view, now)) {
+                let shard = self.serving();
+                if shard.with_front(|front, view| front.handle_closed(conn.0, at_once, view, now)) {
                     self.io.close(conn);
                 }
             }
             Completion::Sent { conn } => {
-                self.with_front(|front, view| front.handle_sent(conn.0, view, now));
+                self.serving().with_front(|front, view| front.handle_sent(conn.0, view, now));
             }
-            Completion::LogWritten { token, buffer } => self.sequencer.log_written(token, &buffer, now),
-            Completion::LogFailed { token, error } => self.sequencer.log_failed(token, error)?,
-            Completion::SegmentReady { number } => self.sequencer.node.handle_segment_ready(number),
+            Completion::LogWritten { token, buffer } => self.sequencer().log_written(token, &buffer, now),
+            Completion::LogFailed { token, error } => self.sequencer().log_failed(token, error)?,
+            Completion::SegmentReady { number } => self.sequencer().node.handle_segment_ready(number),
             Completion::SegmentFailed { number, error } => {
-                self.sequencer.segment_failed(number, error, now)?
+                self.sequencer().segment_failed(number, error, now)?
             }
             Completion::Woken => {
-                if self.stopping_since.is_none() && (self.stop)() {
-                    self.stopping_since = Some(now);
+                if self.first.is_some() && self.stopping_since.is_none() && (self.stop)() {
                     self.io.stop_accepting();
-                    self.shard.front.drain(now);
+                    self.begin_to_stop(now);
                 }
             }
         }
         Ok(())
     }
 
-    /// Lets the shard's clients see the newest view. A read that goes on beyond this announces what it needs
-    /// before the epoch is left, because from then on the cleaner may run (H5).
-    fn with_front<T>(&mut self, handle: impl FnOnce(&mut Front, &View) -> T) -> T {
-        let views = self.shard.views.enter();
-        let result = handle(&mut self.shard.front, views.load());
-        self.shard.floor.announce(self.shard.front.floor());
-        result
+    fn serving(&mut self) -> &mut Shard {
+        self.shard.as_mut().expect("only a serving core has connections")
+    }
+
+    /// A client has connected: some shard takes it, or it is turned away.
+    fn place(&mut self, socket: I::Socket, listener: usize, now: Monotonic) {
+        let first = self.first.as_mut().expect("the first core accepts");
+        let Some(core) = first.acceptor.choose() else { return };
+        if core == self.core {
+            return self.adopt(socket, listener, now);
+        }
+        let Post::First(lines, _) = &mut self.post else { unreachable!("the first core has all lines") };
+        if lines[core - 1].send_connection(socket, listener) {
+            self.to_wake[core] = true;
+        } else {
+            first.acceptor.take_back(core);
+        }
+    }
+
+    fn adopt(&mut self, socket: I::Socket, listener: usize, now: Monotonic) {
+        let conn = self.io.adopt(socket);
+        let shard = self.serving();
+        shard.adopted += 1;
+        if !shard.front.handle_accepted(conn.0, listener, now) {
+            self.io.close(conn);
+        }
+    }
+
+    fn begin_to_stop(&mut self, now: Monotonic) {
+        self.stopping_since = Some(now);
+        if let Some(shard) = &mut self.shard {
+            shard.front.drain(now);
+        }
+        if let Post::First(lines, _) = &mut self.post {
+            for (line, wake) in lines.iter_mut().zip(&mut self.to_wake[1..]) {
+                line.send(ToOther::Stop);
+                *wake = true;
+            }
+        }
+    }
+
+    /// Messages of the other cores.
+    fn take_post(&mut self, now: Monotonic) {
+        match &mut self.post {
+            Post::First(lines, gathering) => {
+                for (line, core) in lines.iter_mut().zip(1..) {
+                    while let Some(message) = line.receive() {
+                        match message {
+                            ToFirst::Counts(counts) => gathering.add(&counts),
+                            ToFirst::WantMetrics => gathering.want(core),
+                            ToFirst::Drained => line.drained = true,
+                        }
+                    }
+                }
+            }
+            Post::Other { .. } => {
+                while let Some(message) = self.next_of_first() {
+                    self.handle_first(message, now);
+                }
+            }
+        }
+    }
+
+    fn next_of_first(&mut self) -> Option<ToOther<I::Socket>> {
+        match &mut self.post {
+            Post::First(..) => None,
+            Post::Other { receiver, .. } => receiver.receive(),
+        }
+    }
+
+    fn handle_first(&mut self, message: ToOther<I::Socket>, now: Monotonic) {
+        match message {
+            ToOther::Connection { socket, listener } => self.adopt(socket, listener, now),
+            ToOther::Report => {
+                let counts = self.counts();
+                self.tell_first(ToFirst::Counts(Box::new(counts)));
+            }
+            ToOther::Metrics(text) => {
+                let shard = self.serving();
+                shard.http.give_metrics(&mut shard.front, &text, now);
+            }
+            ToOther::Stop => self.begin_to_stop(now),
+        }
+    }
+
+    fn tell_first(&mut self, message: ToFirst) {
+        let Post::Other { sender, .. } = &mut self.post else {
+            unreachable!("the first core tells itself nothing")
+        };
+        send_first(sender, message);
+        self.to_wake[FIRST] = true;
     }
 
     fn pass_wishes(&mut self) {
-        while let Some(wish) = self.shard.front.poll_wish() {
-            let sent = self.shard.wishes.send(wish);
+        let Some(shard) = &mut self.shard else { return };
+        while let Some(wish) = shard.front.poll_wish() {
+            let sent = shard.wishes.send(wish);
             assert!(sent.is_ok(), "a shard stays within its credits");
+            self.to_wake[FIRST] = true;
         }
+    }
+
+    fn turn_sequencer(&mut self, now: Monotonic) -> bool {
+        let Some(First { sequencer, slots, .. }) = &mut self.first else { return false };
+        sequencer.turn(&mut self.io, now, slots, &mut self.to_wake)
     }
 
     /// What the sequencer answered and published goes to the clients; true if long work is left.
-    fn drain_shard(&mut self, now: Monotonic) -> bool {
-        let views = self.shard.views.enter();
-        let front = &mut self.shard.front;
-        while let Some(reply) = self.shard.replies.receive() {
-            front.handle_reply(reply, views.load());
-        }
-        let busy = front.turn(views.load(), now);
-        self.shard.floor.announce(front.floor());
-        busy
+    fn turn_shard(&mut self, now: Monotonic) -> bool {
+        let Some(shard) = &mut self.shard else { return false };
+        let has_watchers = shard.front.has_watchers();
+        shard.slot.announce_interest(has_watchers);
+        let busy = shard.drain(now);
+        // The first watcher may have come in this very turn, after the interest was announced.
+        busy || (!has_watchers && shard.front.has_watchers())
     }
 
-    fn submit_sends(&mut self) {
-        while let Some(outgoing) = self.shard.front.poll_outgoing(&mut self.transmit) {
+    fn counts(&self) -> Counts {
+        self.shard.as_ref().map_or_else(Counts::none, |shard| shard.http.counts(&shard.front))
+    }
+
+    /// Metrics are sums over all cores: who wants them asks the first core, which asks the others.
+    fn gather_metrics(&mut self, now: Monotonic) {
+        let wants = self.shard.as_mut().is_some_and(|shard| shard.http.take_want());
+        let Post::First(_, gathering) = &mut self.post else {
+            if wants {
+                self.tell_first(ToFirst::WantMetrics);
+            }
+            return;
+        };
+        if wants {
+            gathering.want(FIRST);
+        }
+        if gathering.is_due() {
+            let own = self.counts();
+            let Post::First(lines, gathering) = &mut self.post else { unreachable!("it was just seen") };
+            for (line, wake) in lines.iter_mut().zip(&mut self.to_wake[1..]) {
+                line.send(ToOther::Report);
+                *wake = true;
+            }
+            gathering.begin(own, lines.len());
+        }
+        let Post::First(lines, gathering) = &mut self.post else { unreachable!("it was just seen") };
+        let Some((sum, cores)) = gathering.finish() else { return };
+        let text = self.first.as_mut().expect("the first core gathers").metrics(&sum);
+        for core in cores {
+            if core == FIRST {
+                let shard = self.shard.as_mut().expect("it asked");
+                shard.http.give_metrics(&mut shard.front, &text, now);
+            } else {
+                lines[core - 1].send(ToOther::Metrics(text.clone()));
+                self.to_wake[core] = true;
+            }
+        }
+    }
+
+    /// True if more is to be sent in the next turn.
+    fn submit_sends(&mut self) -> bool {
+        let Some(shard) = &mut self.shard else { return false };
+        let mut budget = limits::shard::SEND_BYTES_PER_TURN;
+        while let Some(outgoing) = shard.front.poll_outgoing(&mut self.transmit, &mut budget) {
             match outgoing {
                 Outgoing::Send(conn) => {
                     fill(&mut self.pieces, &mut self.transmit);
@@ -269,17 +388,80 @@ impl<I: Io> Loop<I> {
                 Outgoing::ResumeReceive(conn) => self.io.resume_receive(ConnId(conn)),
             }
         }
+        shard.front.has_bulk()
+    }
+
+    fn announce_connections(&mut self) {
+        if let Some(shard) = &self.shard {
+            shard.slot.announce_connections(self.io.connections() as u64, shard.adopted);
+        }
     }
 
     fn is_drained(&mut self, now: Monotonic) -> bool {
         let Some(since) = self.stopping_since else { return false };
         let is_late = now.since(since) >= DRAIN;
-        let is_done = self.shard.front.is_empty() && !self.sequencer.node.has_work_in_flight();
+        let has_clients = self.shard.as_ref().is_some_and(|shard| !shard.front.is_empty());
+        let others_are = |lines: &[post::Line<I::Socket>]| lines.iter().all(|line| line.drained);
+        let is_done = !has_clients
+            && match (&self.first, &self.post) {
+                (Some(first), Post::First(lines, _)) => {
+                    others_are(lines) && !first.sequencer.node.has_work_in_flight()
+                }
+                _ => true,
+            };
         if !is_done && !is_late {
             return false;
         }
-        self.sequencer.node.stop();
+        match &mut self.first {
+            Some(first) => first.sequencer.node.stop(),
+            None => {
+                self.tell_first(ToFirst::Drained);
+                self.wake_others();
+                // Takes the wake along.
+                self.io.wait(Some(Duration::ZERO), &mut Vec::new());
+            }
+        }
         true
+    }
+
+    /// Wakes those cores for which this turn has left something; what it left is seen by whoever wakes.
+    fn wake_others(&mut self) {
+        for (core, wake) in self.to_wake.iter_mut().enumerate() {
+            if std::mem::take(wake) && core != self.core {
+                self.io.wake(&self.wakers[core]);
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// Lets the shard's clients see the newest view. A read that goes on beyond this announces what it needs
+    /// before the epoch is left, because from then on the cleaner may run (H5).
+    fn with_front<T>(&mut self, handle: impl FnOnce(&mut Front, &View) -> T) -> T {
+        let views = self.views.enter();
+        let result = handle(&mut self.front, views.load());
+        self.slot.announce_floor(self.front.floor());
+        result
+    }
+
+    /// Replies, watch events, long reads, HTTP/1; true if long work is left.
+    fn drain(&mut self, now: Monotonic) -> bool {
+        let views = self.views.enter();
+        let front = &mut self.front;
+        while let Some(reply) = self.replies.receive() {
+            front.handle_reply(reply, views.load());
+        }
+        let busy = front.turn(views.load(), now);
+        self.http.answer(front, views.load(), now);
+        self.slot.announce_floor(front.floor());
+        busy
+    }
+}
+
+impl First {
+    fn metrics(&mut self, sum: &Counts) -> String {
+        let views = self.views.enter();
+        self.metrics.render(sum, views.load(), &self.sequencer)
     }
 }
 

@@ -1,6 +1,9 @@
 //! The sequencer's half of a core: the node, its log writes, its mailboxes, its publications.
 
-use super::{FloorSlot, Stopped};
+use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
+
+use super::{ShardSlot, Stopped};
 use crate::edge::io::{AlignedBuffer, Io, SegmentError};
 use crate::edge::mesh::{Publisher, Receiver, Sender};
 use crate::limits;
@@ -10,6 +13,11 @@ use crate::pure::types::Revision;
 use crate::pure::wal::BatchBuffer;
 use crate::stdx::histogram::Histogram;
 use crate::stdx::time::Monotonic;
+
+/// A shard leaves its epoch within a slice of its work.
+const EPOCH_RETRY: Duration = Duration::from_millis(1);
+/// A long read gives its floor up when it ends.
+const FLOOR_RETRY: Duration = Duration::from_millis(20);
 
 /// See the module.
 pub struct Sequencer {
@@ -21,6 +29,10 @@ pub struct Sequencer {
     /// The compact revision that the current view shows, and the epoch that readers must have left before what
     /// lies below may go (H5).
     compacted: (Revision, u64),
+    /// The revision of the last view for which watchers were woken.
+    announced: Revision,
+    /// The revision of the last view.
+    published: Revision,
     write_began: Monotonic,
     /// Time of each log write.
     pub sync_seconds: Histogram,
@@ -42,14 +54,23 @@ impl Sequencer {
             wishes,
             replies,
             compacted: (-1, 0),
+            announced: 0,
+            published: 0,
             write_began: Monotonic(0),
             sync_seconds: crate::edge::ops::metrics::disk_histogram(),
             log_bytes_written: 0,
         }
     }
 
-    /// One turn: wishes in, effects out, the next log write begun. True if it has more to do at once.
-    pub fn turn(&mut self, io: &mut impl Io, now: Monotonic, floors: &[FloorSlot]) -> bool {
+    /// One turn: wishes in, effects out, the next log write begun. Marks the shards that have something to be woken
+    /// for. True if it has more to do at once.
+    pub fn turn(
+        &mut self,
+        io: &mut impl Io,
+        now: Monotonic,
+        slots: &[ShardSlot],
+        to_wake: &mut [bool],
+    ) -> bool {
         for mailbox in &mut self.wishes {
             for _ in 0..limits::request::PROPOSALS_OUTSTANDING_MAX {
                 let Some(wish) = mailbox.receive() else { break };
@@ -58,24 +79,42 @@ impl Sequencer {
         }
         self.node.set_log_bytes(io.log_bytes());
         let mut busy = self.node.turn(now);
-        self.carry_out(io);
-        let floor = floors.iter().filter_map(FloorSlot::read).min();
-        if self.publisher.has_passed(self.compacted.1) && self.node.wants_cleaning(floor) {
-            self.node.clean(floor);
-            self.carry_out(io);
-            busy |= self.node.wants_cleaning(floor);
-        }
+        self.carry_out(io, to_wake);
+        // Begun before anything else, so that the disk works meanwhile.
         self.begin_write(io, now);
+        if self.publisher.has_passed(self.compacted.1) {
+            // What a shard announced before it left the epoch is seen from here on.
+            let floor = slots.iter().filter_map(ShardSlot::floor).min();
+            if self.node.wants_cleaning(floor) {
+                self.node.clean(floor);
+                self.carry_out(io, to_wake);
+                busy |= self.node.wants_cleaning(floor);
+            }
+        }
+        self.wake_watchers(slots, to_wake);
         self.publisher.collect();
         busy
     }
 
-    fn carry_out(&mut self, io: &mut impl Io) {
+    /// Shards with watchers are woken for new revisions; see [`ShardSlot::announce_interest`].
+    fn wake_watchers(&mut self, slots: &[ShardSlot], to_wake: &mut [bool]) {
+        if self.published == self.announced {
+            return;
+        }
+        self.announced = self.published;
+        fence(Ordering::SeqCst);
+        for (slot, wake) in slots.iter().zip(to_wake) {
+            *wake |= slot.is_interested();
+        }
+    }
+
+    fn carry_out(&mut self, io: &mut impl Io, to_wake: &mut [bool]) {
         while let Some(effect) = self.node.poll_effect() {
             match effect {
                 Effect::PrepareSegment(need) => io.log_prepare_segment(need.number, need.bytes),
                 Effect::Publish(view) => {
                     let compact_revision = view.kv.compact_revision();
+                    self.published = view.kv.revision();
                     self.publisher.publish(*view);
                     if compact_revision != self.compacted.0 {
                         self.compacted = (compact_revision, self.publisher.epoch());
@@ -86,6 +125,7 @@ impl Sequencer {
                     let shard = usize::from(reply.ticket.shard);
                     let sent = self.replies[shard].send(reply);
                     assert!(sent.is_ok(), "a shard's replies have room for its credits");
+                    to_wake[shard] = true;
                 }
             }
         }
@@ -137,9 +177,14 @@ impl Sequencer {
         self.wishes.iter().any(|mailbox| !mailbox.is_empty())
     }
 
-    /// When the next turn is due.
-    pub fn next_timeout(&self) -> Option<Monotonic> {
-        self.node.next_timeout()
+    /// When the next turn is due. Shards do not say when they leave an epoch or give up a floor: what waits for that
+    /// looks again a little later.
+    pub fn next_timeout(&self, now: Monotonic) -> Option<Monotonic> {
+        let epoch = (self.publisher.retired_count() > 0
+            || (self.node.wants_cleaning(None) && !self.publisher.has_passed(self.compacted.1)))
+        .then(|| now + EPOCH_RETRY);
+        let floor = self.node.wants_cleaning(None).then(|| now + FLOOR_RETRY);
+        [self.node.next_timeout(), epoch, floor].into_iter().flatten().min()
     }
 }
 

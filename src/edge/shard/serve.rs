@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Stopped;
-use super::assemble::{self, Found, Log, LogStore, RecoverError};
+use super::assemble::{self, Found, Log, LogStore, RecoverError, Wiring};
+use super::crew::Crew;
 use crate::edge::clock::Clock;
 use crate::edge::disk::{DataDirectory, DiskError, DiskOptions, LogFiles, Syncs};
 use crate::edge::epoll::Epoll;
@@ -14,8 +15,9 @@ use crate::edge::ops::config::{Config, ListenTarget};
 use crate::edge::ops::signals::Signals;
 use crate::edge::ops::start::{StartError, Stop};
 use crate::edge::ops::{self, ETCD_CLUSTER_VERSION, ETCD_VERSION, logging};
-use crate::edge::pick::{self, Kind};
+use crate::edge::pick::{self, Kind, Wish};
 use crate::edge::ring::{Features, Ring};
+use crate::edge::system;
 use crate::limits;
 use crate::pure::api::log_payload::RequestIds;
 use crate::pure::cluster::{self, Member};
@@ -32,19 +34,24 @@ use crate::stdx::prng::Prng;
 /// # Errors
 /// Why it did not start.
 pub fn serve(config: Config) -> Result<Stop, StartError> {
-    let choice = pick::choose(config.io, Features::probe).map_err(|error| StartError::Other {
-        what: error.to_string(),
-        advice: "allow it as said above, or remove --io=uring: etchd then serves by epoll".to_owned(),
-    })?;
+    let choice = pick::choose(config.io, Features::probe).map_err(StartError::SetUp)?;
     if let Some(warning) = &choice.warning {
         tracing::warn!("{warning}");
     }
-    match choice.kind {
-        Kind::Uring => serve_by::<Ring>(choice.kind, config),
-        Kind::Epoll => serve_by::<Epoll>(choice.kind, config),
+    if choice.kind == Kind::Epoll {
+        return serve_by::<Epoll>(Kind::Epoll, config);
+    }
+    match serve_by::<Ring>(Kind::Uring, config.clone()) {
+        // The limits allow one ring and not one for each core, or not all that is registered with it.
+        Err(StartError::SetUp(error)) if config.io == Wish::Auto => {
+            tracing::warn!("{}", pick::falls_back(&error));
+            serve_by::<Epoll>(Kind::Epoll, config)
+        }
+        other => other,
     }
 }
 
+/// Serves by one kind of edge.
 fn serve_by<I: HostIo>(kind: Kind, config: Config) -> Result<Stop, StartError> {
     let listeners = listen(&config)?;
     let data = open_data(&config)?;
@@ -52,12 +59,37 @@ fn serve_by<I: HostIo>(kind: Kind, config: Config) -> Result<Stop, StartError> {
         tracing::warn!("{warning}");
     }
     let log = recover(&config, data.log())?;
-    let io = I::set_up(Some(data)).map_err(|error| StartError::Other {
-        what: error.to_string(),
-        advice: "the reason above says what to change".to_owned(),
-    })?;
+    let (cpus, cores) = (cpus(&config), config.shards);
+    cpus.first().map_or(Ok(()), |cpu| system::pin_thread(*cpu)).map_err(pin_error)?;
+    // The others first: what the log's core registers beside its ring is optional, their rings are not.
+    let crew = Crew::muster::<I>(cores, &cpus)?;
+    let io = I::set_up(Some(data)).map_err(StartError::SetUp)?;
     logging::announce_io(kind, &io.fast_paths());
-    run(config, log, io, listeners)
+    run(config, log, io, crew, listeners)
+}
+
+/// The processors for the cores, if they are to be pinned: more cores than processors can't be.
+fn cpus(config: &Config) -> Vec<usize> {
+    if !config.pin {
+        return Vec::new();
+    }
+    let cpus = system::allowed_cpus();
+    if cpus.len() < config.shards {
+        tracing::warn!(
+            shards = config.shards,
+            processors = cpus.len(),
+            "--pin has no effect: there are more shards than processors"
+        );
+        return Vec::new();
+    }
+    cpus
+}
+
+pub(super) fn pin_error(error: std::io::Error) -> StartError {
+    StartError::Other {
+        what: format!("--pin: the thread can't be tied to its processor: {error}"),
+        advice: "start without --pin".to_owned(),
+    }
 }
 
 fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {
@@ -210,7 +242,13 @@ fn start_raft(config: &Config, log: &mut Log) -> Result<Raft, StartError> {
     Ok(assemble::bootstrap_raft(raft_config, &member))
 }
 
-fn run<I: HostIo>(config: Config, mut log: Log, io: I, listeners: Vec<Listener>) -> Result<Stop, StartError> {
+fn run<I: HostIo>(
+    config: Config,
+    mut log: Log,
+    io: I,
+    crew: Crew,
+    listeners: Vec<Listener>,
+) -> Result<Stop, StartError> {
     let raft = start_raft(&config, &mut log)?;
     let identity = log.identity;
     let ids = RequestIds::new(identity.member_id, Clock.unix_millis());
@@ -227,11 +265,13 @@ fn run<I: HostIo>(config: Config, mut log: Log, io: I, listeners: Vec<Listener>)
         delete_order_seed: None,
     };
     let front_config = front_config(&config, identity, ids, &mut seeds);
-    let mut core = assemble::assemble(io, log, raft, node_config, front_config);
-    core.limit_connections(net::connections_max().map_err(|error| StartError::Other {
+    let connections_max = net::connections_max().map_err(|error| StartError::Other {
         what: error.to_string(),
         advice: "raise the limit of open files".into(),
-    })?);
+    })?;
+    let wiring = Wiring { cores: config.shards, connections_max };
+    let seats = assemble::assemble(log, raft, node_config, front_config, wiring);
+    let mut core = crew.sit(io, seats);
     // Clients are let in when the member has replayed its log and published itself, as with etcd.
     let mut busy = true;
     while !core.sequencer().node.is_ready() {

@@ -375,19 +375,27 @@ pub fn decode_put(payload: &[u8]) -> Option<(u64, PutView<'_>)> {
 pub struct RequestIds {
     prefix: u64,
     suffix: u64,
+    step: u64,
 }
 
 impl RequestIds {
     /// Ids of `member_id`, started at `unix_ms`.
     pub fn new(member_id: u64, unix_ms: u64) -> RequestIds {
-        RequestIds { prefix: member_id << 48, suffix: unix_ms << 8 }
+        RequestIds { prefix: member_id << 48, suffix: unix_ms << 8, step: 1 }
+    }
+
+    /// One of `shares` sequences without a common id, for proposers that do not ask each other.
+    pub fn share(&self, share: usize, shares: usize) -> RequestIds {
+        assert!(share < shares, "shares are counted from 0");
+        let suffix = self.suffix.wrapping_add(share as u64) & SUFFIX_MASK;
+        RequestIds { prefix: self.prefix, suffix, step: self.step * shares as u64 }
     }
 
     /// The next id; never 0 for long.
     #[inline]
     #[expect(clippy::should_implement_trait, reason = "it has no end")]
     pub fn next(&mut self) -> u64 {
-        self.suffix = self.suffix.wrapping_add(1) & SUFFIX_MASK;
+        self.suffix = self.suffix.wrapping_add(self.step) & SUFFIX_MASK;
         self.prefix | self.suffix
     }
 }

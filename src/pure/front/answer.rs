@@ -80,7 +80,13 @@ impl Front {
         connection.session.send_message_pieces(stream, pieces.into_iter().map(session_piece).collect());
     }
 
-    fn count_ok(&mut self, rpc: Rpc) {
+    /// A part of a message whose length was announced.
+    pub(super) fn append_body(&mut self, connection: &mut Connection, stream: StreamId, body: Body) {
+        let (pieces, _) = body.finish();
+        connection.session.append_pieces(stream, pieces.into_iter().map(session_piece).collect());
+    }
+
+    pub(super) fn count_ok(&mut self, rpc: Rpc) {
         let counts = &mut self.counts[rpc as usize];
         counts.handled[0] += 1;
         counts.sent += 1;

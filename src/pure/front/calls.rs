@@ -9,7 +9,7 @@ use crate::pure::types::{LeaseId, Revision};
 use crate::pure::watch::StreamKey;
 use crate::stdx::slab::Key;
 
-use super::reads::StreamRead;
+use super::reads::{RangeAnswer, StreamRead};
 
 /// One request: where its answer goes, and how far it is.
 pub(super) struct Call {
@@ -24,7 +24,7 @@ pub(super) struct Call {
 /// What a request does.
 ///
 /// ```text
-/// unary:   Asked | Range | Txn | Hash --> answered
+/// unary:   Asked | Range (--> Answering) | Txn | Hash --> answered
 /// streams: RangeStream --> ended;  Watch, KeepAlive, Health: until cancelled or ended
 /// ```
 pub(super) enum State {
@@ -36,6 +36,8 @@ pub(super) enum State {
     Renewal { lease: LeaseId, of: Key },
     /// A range being walked.
     Range { walk: Box<RangeWalk>, values: Values, revision: Revision },
+    /// A long range's answer on its way; it needs no floor any more.
+    Answering(Box<RangeAnswer>),
     /// A read-only transaction at one revision.
     Txn { run: Box<TxnRun>, revision: Revision, compact_revision: Revision },
     /// A hash being computed.
@@ -86,4 +88,16 @@ pub struct RpcCounts {
     pub received: u64,
     /// Messages sent.
     pub sent: u64,
+}
+
+impl RpcCounts {
+    /// Adds another shard's.
+    pub fn add(&mut self, other: &RpcCounts) {
+        self.started += other.started;
+        for (count, more) in self.handled.iter_mut().zip(&other.handled) {
+            *count += more;
+        }
+        self.received += other.received;
+        self.sent += other.sent;
+    }
 }

@@ -101,6 +101,8 @@ pub struct Front {
     starved: VecDeque<Key>,
     /// Connections that may have something to send, and commands for the loop.
     dirty: VecDeque<Key>,
+    /// Those of them that have much to send.
+    bulk: VecDeque<Key>,
     commands: VecDeque<Outgoing>,
     http1: VecDeque<(Key, Http1Request)>,
     timers: BTreeSet<(Monotonic, Key)>,
@@ -126,6 +128,7 @@ impl Front {
             outstanding_bytes: 0,
             starved: VecDeque::new(),
             dirty: VecDeque::new(),
+            bulk: VecDeque::new(),
             commands: VecDeque::new(),
             http1: VecDeque::new(),
             timers: BTreeSet::new(),
@@ -219,26 +222,62 @@ impl Front {
     }
 
     /// The next thing to do for a connection; what is to be sent is in `transmit`, which comes in empty.
-    pub fn poll_outgoing(&mut self, transmit: &mut Transmit) -> Option<Outgoing> {
+    ///
+    /// Connections with little to send come first; those with much share `budget`, the bytes that the turn has for
+    /// them, in turn. See [`Front::has_bulk`].
+    pub fn poll_outgoing(&mut self, transmit: &mut Transmit, budget: &mut usize) -> Option<Outgoing> {
         if let Some(command) = self.commands.pop_front() {
             return Some(command);
         }
         while let Some(key) = self.dirty.pop_front() {
             let Some(connection) = self.connection(key) else { continue };
-            connection.is_dirty = false;
-            if connection.is_sending {
+            if connection.session.unsent_bytes() > limits::shard::SEND_SMALL_BYTES_MAX {
+                self.bulk.push_back(key);
                 continue;
             }
-            connection.session.poll_transmit(transmit);
-            if !transmit.is_empty() {
-                connection.is_sending = true;
-                self.sent_bytes += transmit.len() as u64;
-                return Some(Outgoing::Send(key));
+            transmit.set_bytes_max(limits::shard::SEND_BYTES_MAX);
+            let outgoing = self.transmit(key, transmit);
+            if outgoing.is_some() {
+                return outgoing;
             }
-            if connection.session.wants_close() {
-                self.forget(key);
-                return Some(Outgoing::Close(key));
+        }
+        while *budget > 0 {
+            let key = self.bulk.pop_front()?;
+            let is_alone = self.bulk.is_empty();
+            transmit.set_bytes_max(if is_alone {
+                limits::shard::SEND_BYTES_MAX
+            } else {
+                limits::shard::SEND_QUANTUM_BYTES
+            });
+            let outgoing = self.transmit(key, transmit);
+            *budget = budget.saturating_sub(transmit.len());
+            if outgoing.is_some() {
+                return outgoing;
             }
+        }
+        None
+    }
+
+    /// True if connections with much to send wait for the next turn's budget.
+    pub fn has_bulk(&self) -> bool {
+        !self.bulk.is_empty()
+    }
+
+    fn transmit(&mut self, key: Key, transmit: &mut Transmit) -> Option<Outgoing> {
+        let connection = self.connection(key)?;
+        connection.is_dirty = false;
+        if connection.is_sending {
+            return None;
+        }
+        connection.session.poll_transmit(transmit);
+        if !transmit.is_empty() {
+            connection.is_sending = true;
+            self.sent_bytes += transmit.len() as u64;
+            return Some(Outgoing::Send(key));
+        }
+        if connection.session.wants_close() {
+            self.forget(key);
+            return Some(Outgoing::Close(key));
         }
         None
     }
@@ -301,6 +340,11 @@ impl Front {
     /// Bytes received and sent on all connections.
     pub fn traffic(&self) -> (u64, u64) {
         (self.received_bytes, self.sent_bytes)
+    }
+
+    /// True if a new view may matter to a watcher.
+    pub fn has_watchers(&self) -> bool {
+        self.hub.has_watchers()
     }
 
     /// Watches, for metrics.

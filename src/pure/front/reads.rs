@@ -16,7 +16,7 @@ use crate::pure::api::rpcs::Rpc;
 use crate::pure::api::status::{self, Status};
 use crate::pure::api::validate;
 use crate::pure::apply::{ReadState, range_query};
-use crate::pure::mvcc::{RangeResult, RangeWalk};
+use crate::pure::mvcc::{RangeResult, RangeWalk, RecordRef};
 use crate::pure::node::View;
 use crate::pure::session::StreamId;
 use crate::pure::types::Revision;
@@ -102,6 +102,68 @@ impl StreamRead {
     }
 }
 
+/// A long range's answer: measured, then made part by part as the client takes it. Holds the records that are
+/// still to be sent.
+pub(super) struct RangeAnswer {
+    /// Without its records.
+    response: RangeResponse,
+    records: std::vec::IntoIter<RecordRef>,
+    /// Records measured, and their bytes in the message.
+    measured: usize,
+    records_bytes: usize,
+    begun: bool,
+}
+
+impl RangeAnswer {
+    fn new(mut response: RangeResponse) -> RangeAnswer {
+        let records = std::mem::take(&mut response.records).into_iter();
+        RangeAnswer { response, records, measured: 0, records_bytes: 0, begun: false }
+    }
+
+    /// False when the work was spent before the end.
+    fn measure(&mut self, work: &mut Work) -> bool {
+        let rest = &self.records.as_slice()[self.measured..];
+        for record in rest {
+            if work.is_spent() {
+                return false;
+            }
+            work.charge(1);
+            self.records_bytes += self.response.record_field_len(record);
+            self.measured += 1;
+        }
+        true
+    }
+
+    fn message_len(&self) -> usize {
+        self.response.encoded_len() + self.records_bytes
+    }
+
+    /// About so many bytes more of the message; true with the last ones.
+    fn fill(&mut self, body: &mut Body, bytes_max: usize, work: &mut Work) -> bool {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.response.encode_head(body);
+        }
+        let mut before = body.message_len();
+        while before < bytes_max && !work.is_spent() {
+            let Some(record) = self.records.next() else {
+                self.response.encode_tail(body);
+                return true;
+            };
+            self.response.encode_record(&record, body);
+            let bytes = std::mem::replace(&mut before, body.message_len());
+            work.charge(1 + ((before - bytes) / limits::response::BYTES_PER_UNIT) as u32);
+        }
+        false
+    }
+
+    /// All of it at once.
+    fn whole(&mut self) -> RangeResponse {
+        let response = &mut self.response;
+        let records = std::mem::take(&mut self.records).collect();
+        RangeResponse { header: response.header, records, values: response.values, ..*response }
+    }
+}
+
 /// What a slice of a read came to.
 enum Slice {
     More,
@@ -121,7 +183,8 @@ impl Front {
         view: &View,
     ) {
         let mut call = Call { connection: connection.key, stream, rpc, state, wish_bytes: 0 };
-        match self.slice(connection, &mut call, view) {
+        let mut work = Work::new(limits::slice::RANGE_UNITS);
+        match self.slice(connection, &mut call, view, &mut work) {
             Slice::Done => {}
             slice @ (Slice::More | Slice::NoRoom) => {
                 let key = self.calls.insert(call);
@@ -133,21 +196,24 @@ impl Front {
         }
     }
 
-    /// Gives each long read a slice, in turn.
+    /// Gives the long reads their quanta, in turn, until the turn's work is spent.
     pub(super) fn read_some(&mut self, view: &View) {
-        for _ in 0..self.reading.len() {
+        let mut left = limits::slice::RANGE_UNITS;
+        while left > 0 {
             let Some(key) = self.reading.pop_front() else { return };
-            self.read_slice(key, view);
+            let mut work = Work::new(left.min(limits::slice::RANGE_QUANTUM_UNITS));
+            self.read_slice(key, view, &mut work);
+            left = left.saturating_sub(work.used().max(1));
         }
     }
 
-    fn read_slice(&mut self, key: Key, view: &View) {
+    fn read_slice(&mut self, key: Key, view: &View, work: &mut Work) {
         // Cancelled ones are gone.
         let Some(mut call) = self.calls.remove(key) else { return };
         let (connection, stream) = (call.connection, call.stream);
         self.with_connection(connection, |front, connection| {
             connection.calls.remove(&stream);
-            match front.slice(connection, &mut call, view) {
+            match front.slice(connection, &mut call, view, work) {
                 Slice::Done => {}
                 slice @ (Slice::More | Slice::NoRoom) => {
                     let key = front.calls.insert(call);
@@ -166,11 +232,10 @@ impl Front {
         self.reading.push_back(key);
     }
 
-    fn slice(&mut self, connection: &mut Connection, call: &mut Call, view: &View) -> Slice {
-        let mut work = Work::new(limits::slice::RANGE_UNITS);
+    fn slice(&mut self, connection: &mut Connection, call: &mut Call, view: &View, work: &mut Work) -> Slice {
         let (stream, rpc) = (call.stream, call.rpc);
         match &mut call.state {
-            State::Range { walk, values, revision } => match walk.step(&view.kv, &mut work) {
+            State::Range { walk, values, revision } => match walk.step(&view.kv, work) {
                 Step::More | Step::Pending => Slice::More,
                 Step::Done(found) => {
                     let response = RangeResponse {
@@ -180,16 +245,20 @@ impl Front {
                         more: found.more,
                         count: found.count,
                     };
-                    let mut body = Body::with_capacity(0, capacity_of(&response));
-                    response.encode(&mut body);
-                    self.answer_body(connection, stream, rpc, body);
+                    if response.records.len() > limits::response::WHOLE_RECORDS_MAX {
+                        let answer = Box::new(RangeAnswer::new(response));
+                        call.state = State::Answering(answer);
+                        return self.slice(connection, call, view, work);
+                    }
+                    self.answer_range(connection, stream, rpc, &response);
                     Slice::Done
                 }
             },
+            State::Answering(answer) => self.answer_slice(connection, stream, rpc, answer, work),
             State::Txn { run, revision, compact_revision } => {
                 let mut state =
                     ReadState { view: &view.kv, revision: *revision, compact_revision: *compact_revision };
-                match run.step(&mut state, &mut work) {
+                match run.step(&mut state, work) {
                     Step::More | Step::Pending => return Slice::More,
                     Step::Done(Ok(mut response)) => {
                         response.header = self.header(view, *revision);
@@ -199,7 +268,7 @@ impl Front {
                 }
                 Slice::Done
             }
-            State::Hash { walk, revision } => match walk.step(&view.kv, &mut work) {
+            State::Hash { walk, revision } => match walk.step(&view.kv, work) {
                 Step::More | Step::Pending => Slice::More,
                 Step::Done(hash) => {
                     let header = self.header(view, *revision);
@@ -214,7 +283,7 @@ impl Front {
                     Slice::Done
                 }
             },
-            State::RangeStream(read) => self.stream_slice(connection, stream, rpc, read, view),
+            State::RangeStream(read) => self.stream_slice(connection, stream, rpc, read, view, work),
             _ => unreachable!("only reads are walked"),
         }
     }
@@ -226,6 +295,7 @@ impl Front {
         rpc: Rpc,
         read: &mut StreamRead,
         view: &View,
+        work: &mut Work,
     ) -> Slice {
         if connection.session.stream_room(stream) == 0 {
             connection.session.want_room(stream);
@@ -236,8 +306,7 @@ impl Front {
             self.end(connection, stream, rpc, &status::COMPACTED);
             return Slice::Done;
         }
-        let mut work = Work::new(limits::slice::RANGE_UNITS);
-        let found = match read.walk().step(&view.kv, &mut work) {
+        let found = match read.walk().step(&view.kv, work) {
             Step::More | Step::Pending => return Slice::More,
             Step::Done(found) => found,
         };
@@ -251,6 +320,56 @@ impl Front {
         }
         self.end(connection, stream, rpc, &Status::OK);
         Slice::Done
+    }
+
+    /// The whole answer of a range.
+    fn answer_range(
+        &mut self,
+        connection: &mut Connection,
+        stream: StreamId,
+        rpc: Rpc,
+        response: &RangeResponse,
+    ) {
+        let mut body = Body::with_capacity(0, capacity_of(response));
+        response.encode(&mut body);
+        self.answer_body(connection, stream, rpc, body);
+    }
+
+    fn answer_slice(
+        &mut self,
+        connection: &mut Connection,
+        stream: StreamId,
+        rpc: Rpc,
+        answer: &mut RangeAnswer,
+        work: &mut Work,
+    ) -> Slice {
+        if !answer.measure(work) {
+            return Slice::More;
+        }
+        if !answer.begun && !connection.session.begin_message(stream, answer.message_len()) {
+            let response = answer.whole();
+            self.answer_range(connection, stream, rpc, &response);
+            return Slice::Done;
+        }
+        loop {
+            let room = connection.session.stream_room(stream);
+            if room == 0 {
+                connection.session.want_room(stream);
+                return Slice::NoRoom;
+            }
+            let part = room.min(limits::response::PART_BYTES);
+            let mut body = Body::with_capacity(0, part);
+            let is_last = answer.fill(&mut body, part, work);
+            self.append_body(connection, stream, body);
+            if is_last {
+                self.count_ok(rpc);
+                connection.session.send_status(stream, status::Status::OK.code, "");
+                return Slice::Done;
+            }
+            if work.is_spent() {
+                return Slice::More;
+            }
+        }
     }
 
     /// Begins a RangeStream.

@@ -198,7 +198,7 @@ impl Front {
     pub(super) fn has_room(&mut self, connection: &mut Connection, key: Key, view: &View) {
         match self.calls.get(key).map(|call| &call.state) {
             Some(State::Watch { .. }) => self.deliver_to(connection, key, view),
-            Some(State::RangeStream(_)) => self.resume_read(key),
+            Some(State::RangeStream(_) | State::Answering(_)) => self.resume_read(key),
             _ => {}
         }
     }

@@ -308,6 +308,22 @@ impl Session {
         }
     }
 
+    /// Begins a message of `length` bytes that follow by [`Session::append_pieces`], all of them before anything else.
+    /// False: it has to be whole, for the client wants it compressed; nothing was done.
+    pub fn begin_message(&mut self, stream: StreamId, length: usize) -> bool {
+        match &mut self.protocol {
+            Protocol::Http2(rpc) => rpc.begin_message(stream, length),
+            Protocol::Sniffing { .. } | Protocol::Http1(_) | Protocol::Closed => true,
+        }
+    }
+
+    /// The next bytes of the message that was begun.
+    pub fn append_pieces(&mut self, stream: StreamId, pieces: Vec<Piece>) {
+        if let Protocol::Http2(rpc) = &mut self.protocol {
+            rpc.append_pieces(stream, pieces);
+        }
+    }
+
     /// Ends an answer, after the messages that are queued. Without any message it is trailers alone.
     pub fn send_status(&mut self, stream: StreamId, code: Code, text: &str) {
         if let Protocol::Http2(rpc) = &mut self.protocol {

@@ -249,8 +249,27 @@ impl Rpc {
             self.connection.send_piece(key, Piece::from(framed));
             return;
         }
-        // Short neighbours become one piece.
-        let mut copied = prefix(false, length).to_vec();
+        self.queue_pieces(key, prefix(false, length).to_vec(), pieces);
+    }
+
+    /// False for a compressed answer: then nothing was done.
+    pub(super) fn begin_message(&mut self, stream: StreamId, length: usize) -> bool {
+        let Some(key) = self.find_unanswered(stream) else { return true };
+        if self.connection.app(key).expect("found alive").encoding == Encoding::Gzip {
+            return false;
+        }
+        self.begin_answer(key);
+        self.connection.send_piece(key, Piece::from(prefix(false, length).to_vec()));
+        true
+    }
+
+    pub(super) fn append_pieces(&mut self, stream: StreamId, pieces: Vec<Piece>) {
+        let Some(key) = self.find_unanswered(stream) else { return };
+        self.queue_pieces(key, Vec::new(), pieces);
+    }
+
+    /// Queues `copied`, then the pieces; short neighbours become one piece.
+    fn queue_pieces(&mut self, key: Key, mut copied: Vec<u8>, pieces: Vec<Piece>) {
         for piece in pieces {
             if piece.len() <= COPIED_PIECE_BYTES_MAX {
                 copied.extend_from_slice(piece.as_slice());

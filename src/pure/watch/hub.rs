@@ -51,6 +51,17 @@ pub struct Counts {
     pub events_pending: u64,
 }
 
+impl Counts {
+    /// Adds another shard's.
+    pub fn add(&mut self, other: &Counts) {
+        self.streams += other.streams;
+        self.watchers += other.watchers;
+        self.slow_watchers += other.slow_watchers;
+        self.events_sent += other.events_sent;
+        self.events_pending += other.events_pending;
+    }
+}
+
 impl Hub {
     /// A hub without streams.
     pub fn new(config: HubConfig) -> Hub {

@@ -43,7 +43,7 @@ fn header_revision(message: &[u8]) -> Revision {
 }
 
 /// The revision in a response's header and the answer to `request`.
-pub(super) fn answer(request: &Request, message: &[u8]) -> (Revision, Answer) {
+pub fn answer(request: &Request, message: &[u8]) -> (Revision, Answer) {
     let mut revision = 0;
     fields(message, |number, value| {
         if let (1, Value::Bytes(header)) = (number, value) {
@@ -127,18 +127,19 @@ fn txn(message: &[u8]) -> Answer {
 
 /// A WatchResponse.
 #[derive(Debug, Default)]
-pub(super) struct WatchAnswer {
-    pub(super) revision: Revision,
-    pub(super) watch_id: i64,
-    pub(super) created: bool,
-    pub(super) canceled: bool,
-    pub(super) compact_revision: Revision,
-    pub(super) fragment: bool,
-    pub(super) events: Vec<Event>,
+#[expect(missing_docs, reason = "fields are those of etcd's message")]
+pub struct WatchAnswer {
+    pub revision: Revision,
+    pub watch_id: i64,
+    pub created: bool,
+    pub canceled: bool,
+    pub compact_revision: Revision,
+    pub fragment: bool,
+    pub events: Vec<Event>,
 }
 
 /// Reads a WatchResponse.
-pub(super) fn watch(message: &[u8]) -> WatchAnswer {
+pub fn watch(message: &[u8]) -> WatchAnswer {
     let mut answer = WatchAnswer::default();
     fields(message, |number, value| match (number, value) {
         (1, Value::Bytes(header)) => answer.revision = header_revision(header),

@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use super::io::{SimIo, segment_name};
 use super::{Death, MILLI, Options, Outside, Phase, Report, SECOND};
-use crate::edge::shard::assemble::{self, Found, Log, LogStore, RecoverError};
+use crate::edge::io::Io as _;
+use crate::edge::shard::assemble::{self, Found, Log, LogStore, RecoverError, Wiring};
 use crate::edge::shard::{Loop, Stopped};
 use crate::limits;
 use crate::pure::api::log_payload::RequestIds;
@@ -237,7 +238,11 @@ fn start(world: &Rc<RefCell<Outside>>, options: Options) -> Result<Loop<SimIo>, 
         delete_order_seed: (options.canary == Some(Mutant::M19)).then_some(options.entropy),
     };
     let front = front_config(&world.borrow(), identity, ids, &mut seeds);
-    let mut core = assemble::assemble(SimIo::new(world), log, raft, node_config, front);
+    let wiring = Wiring { cores: 1, connections_max: u64::MAX };
+    let seat = assemble::assemble(log, raft, node_config, front, wiring).remove(0);
+    let io = SimIo::new(world);
+    let wakers = vec![io.waker()];
+    let mut core = Loop::new(io, seat, wakers);
     let asked = Arc::clone(&world.borrow().stop_asked);
     world.borrow_mut().running = true;
     core.stop_when(Box::new(move || asked.load(Ordering::Relaxed)));
@@ -328,7 +333,7 @@ fn live(world: &Rc<RefCell<Outside>>, core: &mut Loop<SimIo>) {
 
 /// Compares all that the first view of a life shows with what was published before, and takes over what is new.
 fn observe(world: &Rc<RefCell<Outside>>, core: &mut Loop<SimIo>, whole: bool) {
-    let views = core.shard().views.enter();
+    let views = core.shard().expect("the only core serves").views.enter();
     let view = views.load();
     let mut world = world.borrow_mut();
     let mut found: BTreeMap<Revision, Vec<Change>> = BTreeMap::new();
@@ -346,7 +351,7 @@ fn observe(world: &Rc<RefCell<Outside>>, core: &mut Loop<SimIo>, whole: bool) {
 
 /// Takes over what this turn published.
 fn observe_new(world: &Rc<RefCell<Outside>>, core: &mut Loop<SimIo>, cursor: &mut LogCursor) {
-    let views = core.shard().views.enter();
+    let views = core.shard().expect("the only core serves").views.enter();
     let view = views.load();
     let mut world = world.borrow_mut();
     let mut next = world.truth.revision() + 1;

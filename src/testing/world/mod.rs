@@ -6,7 +6,7 @@
 //! while the member is down; a member that was killed does nothing more, whatever its code still tries.
 //! Not here: who is right (`checkers`), what requests mean (`model`).
 
-mod answers;
+pub mod answers;
 mod client;
 mod io;
 mod member;

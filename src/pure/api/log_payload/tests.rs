@@ -228,3 +228,16 @@ fn ids_are_etcds() {
     assert_eq!(ids.next(), 0xffff_ffff_ffff_ff01);
     assert!((0..600).map(|_| ids.next()).all(|id| id >> 48 == 0xffff));
 }
+
+#[test]
+fn shares_of_request_ids_have_no_id_in_common() {
+    let whole = RequestIds::new(7, 1_000);
+    let mut seen = std::collections::BTreeSet::new();
+    for share in 0..3 {
+        let mut ids = whole.share(share, 3);
+        for _ in 0..1_000 {
+            assert!(seen.insert(ids.next()));
+        }
+    }
+    assert!(seen.iter().all(|id| id >> 48 == 7));
+}

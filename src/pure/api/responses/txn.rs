@@ -80,24 +80,44 @@ impl<R: StoredKv> RangeResponse<R> {
     /// Bytes of the message.
     pub fn encoded_len(&self) -> usize {
         let header = self.header.map_or(0, |header| header.field_len(1));
-        let records = self.records.iter().map(|record| pb::message_field_len(2, self.record_len(record)));
+        let records = self.records.iter().map(|record| self.record_field_len(record));
         header + records.sum::<usize>() + self.more.field_len(3) + self.count.field_len(4)
     }
 
     /// Appends the message.
     pub fn encode(&self, body: &mut Body<R>) {
+        self.encode_head(body);
+        for record in &self.records {
+            self.encode_record(record, body);
+        }
+        self.encode_tail(body);
+    }
+
+    /// What comes before the records.
+    pub fn encode_head(&self, body: &mut Body<R>) {
         if let Some(header) = self.header {
             header.write(1, body.out());
         }
-        for record in &self.records {
-            pb::put_message_head(body.out(), 2, self.record_len(record));
-            match self.values {
-                Values::Kept => body.push_record(record),
-                Values::Stripped { lease } => stripped(record, lease).encode(body.out()),
-            }
+    }
+
+    /// One record, as if it were among `records`.
+    pub fn encode_record(&self, record: &R, body: &mut Body<R>) {
+        pb::put_message_head(body.out(), 2, self.record_len(record));
+        match self.values {
+            Values::Kept => body.push_record(record),
+            Values::Stripped { lease } => stripped(record, lease).encode(body.out()),
         }
+    }
+
+    /// What comes after the records.
+    pub fn encode_tail(&self, body: &mut Body<R>) {
         self.more.write(3, body.out());
         self.count.write(4, body.out());
+    }
+
+    /// Bytes that [`RangeResponse::encode_record`] appends.
+    pub fn record_field_len(&self, record: &R) -> usize {
+        pb::message_field_len(2, self.record_len(record))
     }
 
     fn record_len(&self, record: &R) -> usize {

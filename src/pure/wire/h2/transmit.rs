@@ -94,6 +94,11 @@ impl Transmit {
         Transmit { copied: Vec::new(), parts: Vec::new(), bytes: 0, bytes_max, parts_max }
     }
 
+    /// From here on it takes about so many bytes.
+    pub fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
     /// Forgets everything, for the next use.
     pub fn clear(&mut self) {
         self.copied.clear();

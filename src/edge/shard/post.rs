@@ -1,0 +1,141 @@
+//! What the cores tell each other besides wishes and replies: connections, counts, texts of metrics, the stop.
+//!
+//! The first core has a line to each other core. Owns: the lines, counts that are being gathered.
+//! Always true: what has to arrive has room kept for it; only a connection can find a line full.
+
+use super::http::Counts;
+use crate::edge::mesh::{Receiver, Sender, mailbox};
+use crate::limits;
+
+/// From the first core to another.
+pub enum ToOther<S> {
+    /// Serve this client.
+    Connection {
+        /// To be adopted.
+        socket: S,
+        /// Position in the table of listeners.
+        listener: usize,
+    },
+    /// Send your counts.
+    Report,
+    /// The metrics that were asked for.
+    Metrics(String),
+    /// Drain, then end.
+    Stop,
+}
+
+/// From another core to the first.
+pub enum ToFirst {
+    /// The counts that were asked for.
+    Counts(Box<Counts>),
+    /// A client wants metrics.
+    WantMetrics,
+    /// All clients are gone; nothing follows.
+    Drained,
+}
+
+/// Messages on a line besides connections that can be on their way at once, in either direction.
+const RESERVED: usize = 4;
+
+/// A core's end of the post.
+pub enum Post<S> {
+    /// Of the first core.
+    First(Vec<Line<S>>, Box<Gathering>),
+    /// Of another one.
+    Other {
+        /// To the first core.
+        sender: Sender<ToFirst>,
+        /// From it.
+        receiver: Receiver<ToOther<S>>,
+    },
+}
+
+/// The first core's end of a line to another core.
+pub struct Line<S> {
+    sender: Sender<ToOther<S>>,
+    receiver: Receiver<ToFirst>,
+    /// The other core's clients are gone.
+    pub drained: bool,
+}
+
+/// Posts for so many cores, the first core's first.
+pub fn posts<S: Send>(cores: usize) -> Vec<Post<S>> {
+    let mut lines = Vec::new();
+    let mut others = Vec::new();
+    for _ in 1..cores {
+        let (to_other, from_first) = mailbox(limits::shard::CONNECTIONS_ON_THEIR_WAY_MAX + RESERVED);
+        let (to_first, from_other) = mailbox(RESERVED);
+        lines.push(Line { sender: to_other, receiver: from_other, drained: false });
+        others.push(Post::Other { sender: to_first, receiver: from_first });
+    }
+    std::iter::once(Post::First(lines, Box::default())).chain(others).collect()
+}
+
+impl<S> Line<S> {
+    /// The next message of the other core.
+    pub fn receive(&mut self) -> Option<ToFirst> {
+        self.receiver.receive()
+    }
+
+    /// Sends a message that has room.
+    pub fn send(&mut self, message: ToOther<S>) {
+        assert!(self.sender.send(message).is_ok(), "a line keeps room for what is no connection");
+    }
+
+    /// Sends a connection, if there is room beside what is reserved; drops it otherwise.
+    #[must_use]
+    pub fn send_connection(&mut self, socket: S, listener: usize) -> bool {
+        let has_room = self.sender.room() > RESERVED;
+        has_room && self.sender.send(ToOther::Connection { socket, listener }).is_ok()
+    }
+}
+
+/// Sends a message to the first core.
+pub fn send_first(sender: &mut Sender<ToFirst>, message: ToFirst) {
+    assert!(sender.send(message).is_ok(), "a line keeps room for what can be on its way at once");
+}
+
+/// Counts of all cores on their way to be one text of metrics.
+#[derive(Default)]
+pub struct Gathering {
+    /// Cores that wait for the text that is being gathered.
+    waiting: Vec<usize>,
+    /// Cores that asked since it began: what they did before they asked may be missing from it.
+    asked: Vec<usize>,
+    /// Cores whose counts are missing.
+    missing: usize,
+    sum: Option<Counts>,
+}
+
+impl Gathering {
+    /// A core wants metrics.
+    pub fn want(&mut self, core: usize) {
+        self.asked.push(core);
+    }
+
+    /// True if a round is to begin: then give the first core's counts to [`Gathering::begin`].
+    pub fn is_due(&self) -> bool {
+        self.waiting.is_empty() && !self.asked.is_empty()
+    }
+
+    /// A round begins; so many others were asked to report.
+    pub fn begin(&mut self, own: Counts, others: usize) {
+        assert!(self.is_due());
+        self.waiting = std::mem::take(&mut self.asked);
+        (self.sum, self.missing) = (Some(own), others);
+    }
+
+    /// Another core's report.
+    pub fn add(&mut self, counts: &Counts) {
+        self.sum.as_mut().expect("a report was asked for").add(counts);
+        self.missing -= 1;
+    }
+
+    /// The sum, when it is complete, and the cores that wait for it.
+    pub fn finish(&mut self) -> Option<(Counts, Vec<usize>)> {
+        if self.missing > 0 {
+            return None;
+        }
+        Some((self.sum.take()?, std::mem::take(&mut self.waiting)))
+    }
+}

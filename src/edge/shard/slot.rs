@@ -1,0 +1,74 @@
+//! What one shard shows to the first core, as numbers that only the shard writes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use crate::pure::types::Revision;
+
+/// One shard's announcements. Clones show the same numbers.
+#[derive(Clone)]
+pub struct ShardSlot(Arc<Numbers>);
+
+#[repr(align(128))]
+struct Numbers {
+    /// The least revision that running reads and watches need; `Revision::MAX`: none.
+    floor: AtomicI64,
+    /// True if a new view has to wake the shard.
+    interest: AtomicBool,
+    /// Connections, those on their way out included.
+    open: AtomicU64,
+    /// Connections that were ever adopted.
+    adopted: AtomicU64,
+}
+
+impl ShardSlot {
+    /// A shard without clients.
+    pub fn new() -> ShardSlot {
+        ShardSlot(Arc::new(Numbers {
+            floor: AtomicI64::new(Revision::MAX),
+            interest: AtomicBool::new(false),
+            open: AtomicU64::new(0),
+            adopted: AtomicU64::new(0),
+        }))
+    }
+
+    /// To be called before the epoch is left in which the view was seen that the floor comes from: from then on the
+    /// cleaner may run (H5).
+    pub(super) fn announce_floor(&self, floor: Option<Revision>) {
+        self.0.floor.store(floor.unwrap_or(Revision::MAX), Ordering::Release);
+    }
+
+    /// The floor that was announced last; the cleaner stays below.
+    pub fn floor(&self) -> Option<Revision> {
+        Some(self.0.floor.load(Ordering::Acquire)).filter(|floor| *floor != Revision::MAX)
+    }
+
+    /// To be called before the view is loaded that the shard goes to sleep on. The fence of that epoch's entry and
+    /// the one in [`ShardSlot::is_interested`] make it a Dekker pair: either this shard sees the new view, or the
+    /// sequencer sees the interest and wakes it (H16).
+    pub(super) fn announce_interest(&self, interest: bool) {
+        self.0.interest.store(interest, Ordering::SeqCst);
+    }
+
+    /// To be called after a view was published and a `SeqCst` fence.
+    pub(super) fn is_interested(&self) -> bool {
+        self.0.interest.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn announce_connections(&self, open: u64, adopted: u64) {
+        self.0.open.store(open, Ordering::Relaxed);
+        self.0.adopted.store(adopted, Ordering::Release);
+    }
+
+    /// Connections that are open, and how many were ever adopted.
+    pub(super) fn connections(&self) -> (u64, u64) {
+        let adopted = self.0.adopted.load(Ordering::Acquire);
+        (self.0.open.load(Ordering::Relaxed), adopted)
+    }
+}
+
+impl Default for ShardSlot {
+    fn default() -> ShardSlot {
+        ShardSlot::new()
+    }
+}
