@@ -832,7 +832,7 @@ fn direct<K: Kind>(world: &World<K>) -> bool {
 
 fn where_direct_is_refused_writes_go_through_the_cache<K: Kind>() {
     let scratch = Scratch::new("cached");
-    let (mut world, log) = World::<K>::with_disk(&scratch, Syncs::On, DataDirectory::refuse_direct);
+    let (mut world, log) = World::<K>::with_disk(&scratch, Syncs::On, DataDirectory::write_through_cache);
     write_ten(&mut world, &log);
     assert!(!direct(&world));
     drop(world);

@@ -50,7 +50,7 @@ pub struct DataDirectory {
 pub struct LogFiles {
     path: PathBuf,
     syncs: Syncs,
-    /// Tests let the file system refuse O_DIRECT.
+    /// As if the file system refused O_DIRECT.
     refuses_direct: bool,
 }
 
@@ -159,9 +159,8 @@ impl DataDirectory {
         &self.log
     }
 
-    /// From here on the file system refuses O_DIRECT.
-    #[cfg(test)]
-    pub(in crate::edge) fn refuse_direct(&mut self) {
+    /// From here on as if the file system refused O_DIRECT, for tests and measurements.
+    pub fn write_through_cache(&mut self) {
         self.log.refuses_direct = true;
     }
 
@@ -608,7 +607,7 @@ pub(super) mod tests {
         let mut data = DataDirectory::open(&scratch.options()).expect("opens");
         assert_eq!(data.log().opens_direct(), None);
         data.log().create_segment(1, 8192).expect("creates");
-        data.refuse_direct();
+        data.write_through_cache();
         assert!(!data.log().open_segment(1).expect("opens").direct);
         assert_eq!(data.log().opens_direct(), Some(false));
     }

@@ -293,7 +293,7 @@ mod tests {
     fn writes(scratch: &Scratch, depth: usize, direct: bool) -> LogWrites {
         let mut data = DataDirectory::open(&scratch.options()).expect("opens");
         if !direct {
-            data.refuse_direct();
+            data.write_through_cache();
         }
         data.log().create_segment(1, 1 << 20).expect("creates");
         LogWrites::new(data, Waker::new(Arc::new(Nobody)), depth).expect("has a thread")
