@@ -218,6 +218,10 @@ pub mod shard {
     pub const COMPLETION_ENTRIES: u32 = 4 * SUBMISSION_ENTRIES;
     /// Completions taken in one turn of the loop. Beyond: the next turn, which does not sleep.
     pub const COMPLETIONS_PER_TURN: usize = 1_024;
+    /// Descriptors whose readiness one call of epoll reports. Beyond: the next call.
+    pub const READINESS_PER_TURN: usize = 512;
+    /// Connections accepted from one listener in one turn of an epoll loop. Beyond: the next turn.
+    pub const ACCEPTS_PER_TURN: usize = 64;
     /// Connections waiting to be accepted (the kernel cuts it to net.core.somaxconn).
     pub const LISTEN_BACKLOG: i32 = 4_096;
     /// Time for which a busy address is retried: a killed process holds it some 10 ms more.

@@ -5,7 +5,7 @@
 //! Gives: [`Completion`]s, in the order in which they happened for each connection and for the log.
 //! Always true: memory handed to the outside belongs to the operation until its completion; after
 //! [`Io::close`] no completion names that connection again; an error of the log's disk is final.
-//! Not here: how it is done (`edge::ring`, later epoll and the simulator), what the bytes mean.
+//! Not here: how it is done (`edge::ring`, `edge::epoll`, the simulator), what the bytes mean.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,8 +20,8 @@ use crate::limits;
 use crate::stdx::slab::Key;
 use crate::stdx::time::Monotonic;
 
-pub use crate::edge::ring::SetupError;
-pub use crate::edge::ring::buffer::{AlignedBuffer, ReceivedBytes};
+pub use crate::edge::buffer::{AlignedBuffer, ReceivedBytes};
+pub use crate::edge::host::SetupError;
 
 /// A connection of this shard. Carries a generation, so that a late one finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

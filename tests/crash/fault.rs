@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use etchd::edge::clock::Clock;
 use etchd::edge::disk::{DataDirectory, DiskOptions, Syncs};
-use etchd::edge::io::{HostIo as _, Io as _};
+use etchd::edge::epoll::Epoll;
+use etchd::edge::host::{Faults, Operation};
+use etchd::edge::io::HostIo;
 use etchd::edge::net::{ListenAddress, Listener};
-use etchd::edge::ring::{Operation, Ring, RingOptions};
+use etchd::edge::ring::Ring;
 use etchd::edge::shard::assemble::{self, Found, Wiring};
 use etchd::edge::shard::{Loop, Stopped};
 use etchd::limits;
@@ -29,7 +31,7 @@ use super::system::Scratch;
 const MEMBER: u64 = 7;
 
 /// A new member on an empty directory, put together as the server does it.
-fn core(data: PathBuf) -> Loop<Ring> {
+fn core<I: HostIo>(data: PathBuf) -> Loop<I> {
     let options = DiskOptions { data_dir: data, wal_dir: None, syncs: Syncs::On };
     let data = DataDirectory::open(&options).expect("opens the data directory");
     let config = wal::Config::standard();
@@ -38,7 +40,7 @@ fn core(data: PathBuf) -> Loop<Ring> {
     };
     let identity = Identity { cluster_id: MEMBER, member_id: MEMBER };
     let log = assemble::create(config, data.log(), &none, 1, identity).expect("makes a log");
-    let ring = Ring::new(RingOptions::new(Vec::new(), Some(data))).expect("the kernel has io_uring");
+    let io = I::set_up(Some(data)).expect("can be used here");
 
     let raft_config = raft::Config {
         id: MemberId(MEMBER),
@@ -81,8 +83,8 @@ fn core(data: PathBuf) -> Loop<Ring> {
     };
     let wiring = Wiring { cores: 1, connections_max: 100 };
     let seat = assemble::assemble(log, raft, node_config, front, wiring).remove(0);
-    let wakers = vec![ring.waker()];
-    Loop::new(ring, seat, wakers)
+    let wakers = vec![io.waker()];
+    Loop::new(io, seat, wakers)
 }
 
 /// An address that the kernel chose, free again.
@@ -95,6 +97,11 @@ fn address() -> std::net::SocketAddr {
 /// was in it and everything after it stays unacknowledged.
 #[test]
 fn nothing_is_acknowledged_after_a_failed_log_write() {
+    end_by_failed_writes::<Ring>();
+    end_by_failed_writes::<Epoll>();
+}
+
+fn end_by_failed_writes<I: HostIo + Faults>() {
     const GOOD: i64 = 10;
     type Damage = fn(i32) -> i32;
     let damages: [(&str, Damage); 4] = [
@@ -105,7 +112,7 @@ fn nothing_is_acknowledged_after_a_failed_log_write() {
     ];
     for (name, damage) in damages {
         let scratch = Scratch::new("fault");
-        let mut core = core(scratch.0.join("data"));
+        let mut core = core::<I>(scratch.0.join("data"));
         let mut busy = true;
         while !core.sequencer().node.is_ready() {
             busy = core.turn(busy).expect("the disk is fine so far");

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::client::{Client, Endpoint, PATIENCE};
-use super::system::signal;
+use super::system::{contain, signal};
 
 /// What a server has written to its standard error.
 #[derive(Default)]
@@ -31,8 +31,22 @@ pub struct Server {
     pub endpoint: Endpoint,
 }
 
-/// The program without arguments, and without the caller's `ETCD_` variables.
+/// Which edge the servers of all tests serve by.
+const IO: &str = "ETCHD_TEST_IO";
+
+/// The program without arguments, and without the caller's `ETCD_` variables, on the edge that [`IO`] asks for.
 pub fn program() -> Command {
+    let mut command = bare_program();
+    match std::env::var(IO).as_deref() {
+        Err(_) => {}
+        Ok("contained") => contain(&mut command),
+        Ok(kind) => drop(command.args(["--io", kind])),
+    }
+    command
+}
+
+/// The same whatever edge is asked for.
+pub fn bare_program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_etchd"));
     command.env_clear().stdin(Stdio::null());
     command
@@ -40,7 +54,11 @@ pub fn program() -> Command {
 
 /// A server on this data directory and port.
 pub fn on(data: &Path, port: u16) -> Command {
-    let mut command = program();
+    directed(program(), data, port)
+}
+
+/// The same by a given program.
+pub fn directed(mut command: Command, data: &Path, port: u16) -> Command {
     let url = format!("http://127.0.0.1:{port}");
     command.arg("--data-dir").arg(data);
     command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);

@@ -8,8 +8,8 @@ use std::process::Command;
 use etchd::pure::api::requests::EmptyRequest;
 
 use super::client::{Client, Endpoint, get, header, keys, path, put, raft_position};
-use super::server::{Server, on, program, refused};
-use super::system::{Scratch, forbid_io_uring, free_port};
+use super::server::{Server, program, refused};
+use super::system::{Scratch, free_port};
 
 /// Those of etcd for one member named `default` at `http://localhost:2380`.
 const CLUSTER_ID: u64 = 14_841_639_068_965_178_418;
@@ -80,18 +80,6 @@ fn answers_and_exit_codes_without_a_server() {
     let (code, log) = refused(program().args(["--shards", "0"]));
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("--shards must be >0"), "{log}");
-}
-
-/// Where io_uring is forbidden the server says so, and how to allow it.
-#[test]
-fn a_forbidden_ring_is_named() {
-    let scratch = Scratch::new("seccomp");
-    let mut command = on(&scratch.0.join("data"), free_port());
-    forbid_io_uring(&mut command);
-    let (code, log) = refused(&mut command);
-    assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains("io_uring is forbidden for this process") && log.contains("seccomp"), "{log}");
-    assert!(!scratch.0.join("data").exists(), "nothing was made");
 }
 
 /// A unix socket, named as etcd names it; the file of a killed server is no hindrance.

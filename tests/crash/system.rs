@@ -50,36 +50,231 @@ pub fn signal(child: &std::process::Child, signal: i32) {
     assert_eq!(unsafe { libc::kill(id, signal) }, 0, "{}", io::Error::last_os_error());
 }
 
-/// Lets the program of `command` find io_uring forbidden, as in many containers.
-pub fn forbid_io_uring(command: &mut Command) {
-    let forbid = || {
-        let statement = |code: u32, k: u32, jf: u8| libc::sock_filter {
-            code: u16::try_from(code).expect("codes have 16 bits"),
-            jt: 0,
-            jf,
-            k,
+/// The calls of io_uring.
+const IO_URING: [libc::c_long; 3] =
+    [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+
+/// What a server under a container runtime may call: a part of what the runtimes' default profiles allow.
+const CONTAINED: &[libc::c_long] = &[
+    // Files.
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev2,
+    libc::SYS_openat,
+    libc::SYS_close,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_lseek,
+    libc::SYS_fcntl,
+    libc::SYS_ioctl,
+    libc::SYS_flock,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_getdents64,
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat2,
+    libc::SYS_readlinkat,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_fstatfs,
+    libc::SYS_statfs,
+    libc::SYS_getcwd,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_pipe2,
+    // Memory.
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    // Sockets and waiting.
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_accept4,
+    libc::SYS_connect,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_setsockopt,
+    libc::SYS_getsockopt,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_sendmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_shutdown,
+    libc::SYS_eventfd2,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_ppoll,
+    // Processes, threads, signals.
+    libc::SYS_execve,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_futex,
+    libc::SYS_set_robust_list,
+    libc::SYS_set_tid_address,
+    libc::SYS_rseq,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_kill,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_prctl,
+    libc::SYS_prlimit64,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_membarrier,
+    // Time, chance, the machine.
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_gettimeofday,
+    libc::SYS_getrandom,
+    libc::SYS_uname,
+    libc::SYS_sysinfo,
+    libc::SYS_umask,
+];
+
+/// Calls that newer architectures don't have, where C libraries still use them.
+#[cfg(target_arch = "x86_64")]
+const CONTAINED_OLD: &[libc::c_long] = &[
+    libc::SYS_open,
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_access,
+    libc::SYS_mkdir,
+    libc::SYS_unlink,
+    libc::SYS_rename,
+    libc::SYS_readlink,
+    libc::SYS_poll,
+    libc::SYS_epoll_wait,
+    libc::SYS_arch_prctl,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const CONTAINED_OLD: &[libc::c_long] = &[libc::SYS_renameat];
+
+/// A filter of system calls as it is put together.
+struct Filter(Vec<libc::sock_filter>);
+
+impl Filter {
+    /// Looks at the number of the call first, as the kernel hands it over.
+    fn new() -> Filter {
+        let mut filter = Filter(Vec::new());
+        filter.add(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0);
+        filter
+    }
+
+    fn add(&mut self, code: u32, k: u32, jf: u8) {
+        let code = u16::try_from(code).expect("codes have 16 bits");
+        self.0.push(libc::sock_filter { code, jt: 0, jf, k });
+    }
+
+    /// A call with this number ends with `action`.
+    fn on(&mut self, call: libc::c_long, action: u32) {
+        let number = u32::try_from(call).expect("numbers are small");
+        self.add(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number, 1);
+        self.add(libc::BPF_RET | libc::BPF_K, action, 0);
+    }
+
+    /// Every other call ends with `action`.
+    fn otherwise(&mut self, action: u32) {
+        self.add(libc::BPF_RET | libc::BPF_K, action, 0);
+    }
+
+    /// Lets the program of `command` live under it.
+    fn install(self, command: &mut Command) {
+        let install = move || {
+            let length = u16::try_from(self.0.len()).expect("filters are short");
+            let program = libc::sock_fprog { len: length, filter: self.0.as_ptr().cast_mut() };
+            // SAFETY: takes numbers only.
+            let first = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+            let mode = libc::SECCOMP_MODE_FILTER;
+            // SAFETY: program and filter live through the call, which only reads them.
+            let second = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program, 0, 0) };
+            if first == 0 && second == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
         };
-        let number = u32::try_from(libc::SYS_io_uring_setup).expect("numbers are small");
-        let filter = [
-            // The number of the call is the first word of what a filter sees.
-            statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
-            statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number, 1),
-            statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned(), 0),
-            statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
-        ];
-        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-        // SAFETY: takes numbers only.
-        let first = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-        // SAFETY: program and filter live through the call, which only reads them.
-        let second =
-            unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0) };
-        if first == 0 && second == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    };
-    // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
-    unsafe { command.pre_exec(forbid) };
+        // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
+        unsafe { command.pre_exec(install) };
+    }
 }
 
-/// An ext4 of its own in a file, mounted.
+fn error(number: i32) -> u32 {
+    libc::SECCOMP_RET_ERRNO | number.cast_unsigned()
+}
+
+/// Lets the program of `command` get this error of all calls of io_uring, and everything else as it is.
+pub fn refuse_io_uring(command: &mut Command, number: i32) {
+    let mut filter = Filter::new();
+    IO_URING.into_iter().for_each(|call| filter.on(call, error(number)));
+    filter.otherwise(libc::SECCOMP_RET_ALLOW);
+    filter.install(command);
+}
+
+/// Lets the program of `command` live under a filter like the default of container runtimes: what is not on the
+/// list is forbidden, io_uring with it; new processes get no name spaces of their own.
+pub fn contain(command: &mut Command) {
+    /// Flags of clone that make name spaces.
+    const NAME_SPACES: u32 = 0x7e02_0000;
+    let mut filter = Filter::new();
+    let allowed = CONTAINED.iter().chain(CONTAINED_OLD);
+    allowed.for_each(|call| filter.on(*call, libc::SECCOMP_RET_ALLOW));
+    // Its flags are in memory, where no filter can look: C libraries then use the older call.
+    filter.on(libc::SYS_clone3, error(libc::ENOSYS));
+    let clone = u32::try_from(libc::SYS_clone).expect("numbers are small");
+    filter.add(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, clone, 4);
+    // The lower half of the first argument.
+    filter.add(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 16, 0);
+    filter.add(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, NAME_SPACES, 0);
+    filter.add(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1);
+    filter.add(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0);
+    filter.otherwise(error(libc::EPERM));
+    filter.install(command);
+}
+
+/// Lets the program of `command` run as nobody, with so many bytes of locked memory. Only root can.
+pub fn as_nobody(command: &mut Command, locked_bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: locked_bytes, rlim_max: locked_bytes };
+    let set = move || {
+        // SAFETY: the kernel reads one limit, which lives through the call.
+        let result = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    command.uid(NOBODY).gid(NOBODY);
+    // SAFETY: one system call that allocates nothing.
+    unsafe { command.pre_exec(set) };
+}
+
+/// The user without rights.
+pub const NOBODY: u32 = 65_534;
+
+/// True if this is root, who may mount and become others.
+pub fn is_root() -> bool {
+    // SAFETY: takes nothing, can't fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// An ext4 of its own in a file, or a ramfs, mounted.
 pub struct FileSystem {
     mounted: bool,
     image: PathBuf,
@@ -94,8 +289,7 @@ impl FileSystem {
     /// # Errors
     /// Why this machine or user can't.
     pub fn new(name: &str, bytes: u64) -> Result<FileSystem, String> {
-        // SAFETY: takes nothing, can't fail.
-        if unsafe { libc::geteuid() } != 0 {
+        if !is_root() {
             return Err("only root can mount".to_owned());
         }
         let scratch = Scratch::new(name);
@@ -109,6 +303,21 @@ impl FileSystem {
         let mut system = FileSystem { mounted: false, image, path, _scratch: scratch };
         system.mount()?;
         Ok(system)
+    }
+
+    /// Mounts one in memory that refuses O_DIRECT.
+    ///
+    /// # Errors
+    /// Why this machine or user can't.
+    pub fn without_direct(name: &str) -> Result<FileSystem, String> {
+        if !is_root() {
+            return Err("only root can mount".to_owned());
+        }
+        let scratch = Scratch::new(name);
+        let path = scratch.0.join("mounted");
+        fs::create_dir(&path).map_err(|error| error.to_string())?;
+        run(Command::new("mount").args(["-t", "ramfs", "ramfs"]).arg(&path))?;
+        Ok(FileSystem { mounted: true, image: PathBuf::new(), path, _scratch: scratch })
     }
 
     /// Mounts it (again).

@@ -8,7 +8,7 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::edge::ring::system;
+use crate::edge::system;
 use crate::stdx::time::Monotonic;
 
 static ORIGIN: OnceLock<Instant> = OnceLock::new();

@@ -7,11 +7,13 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::edge::io::{AlignedBuffer, SegmentError};
-use crate::edge::ring::system;
+use crate::edge::buffer::AlignedBuffer;
+use crate::edge::io::SegmentError;
+use crate::edge::system;
 use crate::limits::log::{BLOCK_BYTES, LOCK_RETRY_MILLISECONDS};
 
 /// Where the data is and how it is written.
@@ -48,12 +50,14 @@ pub struct DataDirectory {
 pub struct LogFiles {
     path: PathBuf,
     syncs: Syncs,
+    /// As if the file system refused O_DIRECT.
+    refuses_direct: bool,
 }
 
 /// A segment opened for the running log's writes.
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
-    pub(crate) file: File,
+    pub(crate) file: Arc<File>,
     /// Opened with O_DIRECT; otherwise writes go through the page cache, one at a time (hazard H3).
     pub(crate) direct: bool,
 }
@@ -126,7 +130,7 @@ impl DataDirectory {
     fn open_within(options: &DiskOptions, patience: Duration) -> Result<DataDirectory, DiskError> {
         let own = options.data_dir.join("etchd");
         let path = options.wal_dir.clone().unwrap_or_else(|| own.join("log"));
-        let log = LogFiles { path, syncs: options.syncs };
+        let log = LogFiles { path, syncs: options.syncs, refuses_direct: false };
         let foreign = ["snap", "wal"].map(|name| options.data_dir.join("member").join(name));
         let is_ours = log.segments().is_ok_and(|segments| !segments.is_empty());
         if !is_ours && foreign.iter().any(|path| path.exists()) {
@@ -153,6 +157,11 @@ impl DataDirectory {
     /// The log's files.
     pub fn log(&self) -> &LogFiles {
         &self.log
+    }
+
+    /// From here on as if the file system refused O_DIRECT, for tests and measurements.
+    pub fn write_through_cache(&mut self) {
+        self.log.refuses_direct = true;
     }
 
     /// Descriptors of the lock files. A ring that registers them keeps the locks until its last write has landed,
@@ -278,27 +287,37 @@ impl LogFiles {
         self.sync(&File::open(&self.path)?)
     }
 
-    /// Opens a segment for the ring's writes: direct if the file system can.
+    /// Opens a segment for the running log's writes: direct if the file system can.
     pub(crate) fn open_segment(&self, number: u64) -> io::Result<SegmentFile> {
         let path = self.segment_path(number);
         let open = |flags| OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path);
+        let buffered = || Ok(SegmentFile { file: Arc::new(open(0)?), direct: false });
         if self.syncs == Syncs::Off {
-            return Ok(SegmentFile { file: open(0)?, direct: false });
+            return buffered();
         }
         let refused =
             |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP));
-        let file = match open(libc::O_DIRECT) {
-            Err(error) if refused(&error) => return Ok(SegmentFile { file: open(0)?, direct: false }),
+        let direct = match self.refuses_direct {
+            false => open(libc::O_DIRECT),
+            true => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        };
+        let file = match direct {
+            Err(error) if refused(&error) => return buffered(),
             other => other?,
         };
         // Some refuse at the first transfer only, for the alignment that they want.
         let mut probe = AlignedBuffer::new(BLOCK_BYTES);
-        probe.resize_zeroed(BLOCK_BYTES);
-        match file.read_at(&mut probe, 0) {
-            Err(error) if refused(&error) => Ok(SegmentFile { file: open(0)?, direct: false }),
+        match file.read_at(probe.room(), 0) {
+            Err(error) if refused(&error) => buffered(),
             Err(error) => Err(error),
-            Ok(_) => Ok(SegmentFile { file, direct: true }),
+            Ok(_) => Ok(SegmentFile { file: Arc::new(file), direct: true }),
         }
+    }
+
+    /// Whether the newest segment opens direct; `None` if there is none.
+    pub(crate) fn opens_direct(&self) -> Option<bool> {
+        let (newest, _) = *self.segments().ok()?.last()?;
+        self.open_segment(newest).ok().map(|segment| segment.direct)
     }
 
     /// The file of a segment.
@@ -580,5 +599,16 @@ pub(super) mod tests {
         println!("direct on this file system: {}", opened.direct);
         let log = LogFiles { syncs: Syncs::Off, ..data.log().clone() };
         assert!(!log.open_segment(1).expect("opens").direct);
+    }
+
+    #[test]
+    fn where_direct_is_refused_a_segment_opens_buffered() {
+        let scratch = Scratch::new("refused");
+        let mut data = DataDirectory::open(&scratch.options()).expect("opens");
+        assert_eq!(data.log().opens_direct(), None);
+        data.log().create_segment(1, 8192).expect("creates");
+        data.write_through_cache();
+        assert!(!data.log().open_segment(1).expect("opens").direct);
+        assert_eq!(data.log().opens_direct(), Some(false));
     }
 }

@@ -1,9 +1,12 @@
-//! Listeners: where clients connect.
+//! Listeners: where clients connect; and what every edge needs to know of accepts and sends.
 //!
-//! Owns: listening sockets and the files of unix sockets.
-//! Takes: addresses. Gives: bound [`Listener`]s for a ring to accept from, errors worded as etcd's.
+//! Owns: listening sockets and the files of unix sockets, which of them pause, how far a send is.
+//! Takes: addresses. Gives: bound [`Listener`]s to accept from, errors worded as etcd's.
 //! Always true: a unix socket's file is removed with its listener; the file of a living listener is not taken.
-//! Not here: accepting, TLS, what is served, the URLs that name addresses (`ops`).
+//! Not here: system calls of accepts and sends, TLS, what is served, the URLs that name addresses (`ops`).
+
+mod accept;
+mod progress;
 
 use std::fmt;
 use std::fs;
@@ -16,10 +19,13 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::edge::ring::system;
+use crate::edge::system;
 use crate::limits::shard::{
     BIND_RETRY_MILLISECONDS, CONNECTIONS_MAX, LISTEN_BACKLOG, RESERVED_DESCRIPTORS, TCP_KEEPALIVE_SECONDS,
 };
+
+pub(crate) use accept::Acceptors;
+pub(crate) use progress::SendProgress;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +109,11 @@ impl Listener {
     /// The listening socket.
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Makes accepts return instead of waiting. Not for a ring, which would get EAGAIN instead of clients.
+    pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
+        TcpListener::from(self.socket.try_clone()?).set_nonblocking(true)
     }
 
     fn set_up(&mut self) -> io::Result<()> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::options::{Notice, Options};
 use super::urls::{self, Url};
+use crate::edge::pick::Wish;
 use crate::limits::shard::SHARDS_MAX;
 use crate::pure::cluster::{cluster_id, member_id};
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub shards: usize,
     /// `--pin`.
     pub pin: bool,
+    /// `--io`.
+    pub io: Wish,
     /// `--unsafe-no-fsync`.
     pub no_fsync: bool,
 }
@@ -212,9 +215,11 @@ impl Config {
         } else if shards > SHARDS_MAX {
             errors.add(format!("--shards must be <={} (set to {shards})", SHARDS_MAX));
         }
-        if options.text("io") == "epoll" {
-            errors.add("--io=epoll is not in this version yet: remove it; the kernel has to offer io_uring");
-        }
+        let io = match options.text("io").as_str() {
+            "uring" => Wish::Uring,
+            "epoll" => Wish::Epoll,
+            _ => Wish::Auto,
+        };
         if !errors.0.is_empty() {
             return Err(errors.0);
         }
@@ -261,6 +266,7 @@ impl Config {
             log,
             shards,
             pin: options.bool("pin"),
+            io,
             no_fsync: options.bool("unsafe-no-fsync"),
         };
         Ok((config, notices))
@@ -684,10 +690,6 @@ mod tests {
             ("--log-format foo", "unknown log format: foo, supported values json, console"),
             ("--shards 1025", "--shards must be <=1024 (set to 1025)"),
             ("--shards 0", "--shards must be >0 (set to 0)"),
-            (
-                "--io epoll",
-                "--io=epoll is not in this version yet: remove it; the kernel has to offer io_uring",
-            ),
             (
                 "--listen-peer-urls https://127.0.0.1:1",
                 "TLS is not in this version yet: use http:// instead of https://127.0.0.1:1",

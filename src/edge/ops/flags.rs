@@ -461,9 +461,9 @@ pub const FLAGS: &[Flag] = &[
     works(
         Etchd,
         "io",
-        OneOf(&["uring", "epoll"]),
-        "uring",
-        "How the kernel is asked; uring in this version.",
+        OneOf(&["auto", "uring", "epoll"]),
+        "auto",
+        "How the kernel is asked: auto takes io_uring where it is allowed, else epoll.",
     ),
     works(Etchd, "version", Bool, "false", "Print the version and exit."),
     not_yet(Etchd, "config-file", Text, "", "File of options, in place of flags and variables."),

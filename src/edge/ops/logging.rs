@@ -4,6 +4,7 @@
 //! array; an event with the target [`FATAL`] gets that level.
 
 use crate::edge::clock::Clock;
+use crate::edge::pick::Kind;
 use std::fmt::{self, Write as _};
 
 use serde_json::Value;
@@ -50,6 +51,13 @@ pub fn announce_start(config: &Config) {
         advertise_client_urls = ?config.advertise_client_urls,
         "starting etchd"
     );
+}
+
+/// Says which edge serves and which of the kernel's fast paths it uses.
+pub fn announce_io(kind: Kind, fast_paths: &[(&'static str, bool)]) {
+    let named =
+        |used| -> Vec<&str> { fast_paths.iter().filter(|path| path.1 == used).map(|path| path.0).collect() };
+    tracing::info!(io = kind.name(), in_use = ?named(true), not_in_use = ?named(false), "fast paths of the kernel");
 }
 
 /// Says, once for each address, what scripts wait for; then where the data is and how to try it.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::config::ConfigError;
 use super::logging::FATAL;
 use super::signals::Signal;
+use crate::edge::host::SetupError;
 use crate::edge::net::reason;
 
 /// How a server that had started came to its end.
@@ -58,6 +59,8 @@ pub enum StartError {
         /// The kernel's reason.
         error: io::Error,
     },
+    /// The edge can't be set up.
+    SetUp(SetupError),
     /// Anything else, in words.
     Other {
         /// What happened, to what.
@@ -89,6 +92,10 @@ impl StartError {
             StartError::Data { .. } => {
                 "check the disk, or choose another directory with --data-dir".to_owned()
             }
+            StartError::SetUp(_) => {
+                "do what the reason says; without --io=uring, or with --io=epoll, etchd serves by epoll"
+                    .to_owned()
+            }
             StartError::Other { advice, .. } => advice.clone(),
         }
     }
@@ -117,6 +124,7 @@ impl fmt::Display for StartError {
             StartError::Data { doing, path, error } => {
                 write!(formatter, "cannot {doing} {}: {}", path.display(), reason(error))
             }
+            StartError::SetUp(error) => error.fmt(formatter),
             StartError::Other { what, .. } => formatter.write_str(what),
         }
     }
@@ -127,6 +135,7 @@ impl std::error::Error for StartError {
         match self {
             StartError::Bootstrap(error) => Some(error),
             StartError::Address { error, .. } | StartError::Data { error, .. } => Some(error),
+            StartError::SetUp(error) => Some(error),
             StartError::AddressInUse { .. } | StartError::Other { .. } => None,
         }
     }

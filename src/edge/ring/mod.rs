@@ -5,72 +5,46 @@
 //! Always true: memory handed to the kernel is owned here until the operation's completion, beyond `close` and
 //! `drop`; a connection's descriptor is closed after the last completion of its operations, so no token outlives
 //! its meaning; at most one receive and one send of a connection are under way.
-//! Not here: protocol, decisions. `unsafe` is in `buffer`, `queue`, `receive`, `send`, `system`, and at the
+//! Not here: protocol, decisions, the order of log writes. `unsafe` is in `queue`, `receive`, `send`, and at the
 //! pushes and registrations of `log`, `sockets` and this file.
 
-pub mod buffer;
+mod features;
 mod log;
 mod queue;
 mod receive;
 mod send;
 mod sockets;
-pub(crate) mod system;
 mod token;
-mod wake;
 
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::mem;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::{opcode, types};
 
-pub use queue::{FaultHook, SetupError};
-pub use token::Operation;
+pub use features::Features;
 
-use self::buffer::{AlignedBuffer, Block};
 use self::log::LogWriter;
 use self::queue::{Plain, Queue, Reaped, Wait};
 use self::receive::ReceivePool;
 use self::sockets::Sockets;
 use self::token::Token;
-use self::wake::RingWake;
+use crate::edge::buffer::{AlignedBuffer, Block};
 use crate::edge::clock::Clock;
 use crate::edge::disk::DataDirectory;
+use crate::edge::host::{FaultHook, Faults, HostOptions, Operation, SetupError};
 use crate::edge::io::{Completion, ConnId, HostIo, Io, SendPieces, Waker};
 use crate::edge::net::Listener;
+use crate::edge::system;
+use crate::edge::wake::LoopWake;
 use crate::limits;
 use crate::stdx::slab::Slab;
 use crate::stdx::time::Monotonic;
-
-/// What a ring is made of.
-#[derive(Debug)]
-pub struct RingOptions {
-    /// Sockets to accept from.
-    pub listeners: Vec<Listener>,
-    /// The data directory, of the shard that carries the log.
-    pub data: Option<DataDirectory>,
-    /// Receive buffers, a power of two; [`limits::shard::RECEIVE_BUFFERS`].
-    pub receive_buffers: u16,
-    /// Bytes of each; [`limits::shard::RECEIVE_BUFFER_BYTES`].
-    pub receive_buffer_bytes: usize,
-}
-
-impl RingOptions {
-    /// The product's sizes.
-    pub fn new(listeners: Vec<Listener>, data: Option<DataDirectory>) -> RingOptions {
-        RingOptions {
-            listeners,
-            data,
-            receive_buffers: limits::shard::RECEIVE_BUFFERS,
-            receive_buffer_bytes: limits::shard::RECEIVE_BUFFER_BYTES,
-        }
-    }
-}
 
 /// The product's [`Io`]. Belongs to the thread that made it.
 pub struct Ring {
@@ -78,11 +52,13 @@ pub struct Ring {
     pool: ReceivePool,
     sockets: Sockets,
     log: Option<LogWriter>,
-    wake: Arc<RingWake>,
+    wake: Arc<LoopWake>,
     /// Where the kernel writes the eventfd's count; never read here.
     wake_count: Block,
     /// Targets of messages to other rings that are not yet known to have arrived.
     messages: Slab<Waker>,
+    /// What is in use of what a ring can do without.
+    features: Features,
     now: Monotonic,
     /// Completions that came about outside of a wait.
     ready: Vec<Completion<OwnedFd>>,
@@ -90,16 +66,29 @@ pub struct Ring {
 
 impl Ring {
     /// Sets everything up and starts accepting. Call it on the thread that will use the ring.
-    pub fn new(options: RingOptions) -> Result<Ring, SetupError> {
-        let mut queue = Queue::new()?;
+    pub fn new(options: HostOptions) -> Result<Ring, SetupError> {
+        Ring::with_features(options, Features::ALL)
+    }
+
+    /// The same, using at most the `wanted` features.
+    pub fn with_features(options: HostOptions, wanted: Features) -> Result<Ring, SetupError> {
+        wanted.suffice()?;
+        let mut queue = Queue::new(wanted.deferred_task_work)?;
         let (count, bytes) = (options.receive_buffers, options.receive_buffer_bytes);
         let pool = ReceivePool::register(&queue, count, bytes)
-            .map_err(|error| setup_failed("register receive buffers", error))?;
-        let wake =
-            RingWake::new(queue.descriptor()).map_err(|error| setup_failed("make an eventfd", error))?;
+            .map_err(|error| SetupError::of_step("register receive buffers with io_uring", error))?;
+        let messages = wanted.messages && queue.has_messages();
+        let wake = LoopWake::new(messages.then(|| queue.descriptor()))
+            .map_err(|error| SetupError::of_step("make an eventfd", error))?;
         let log = match options.data {
             None => None,
-            Some(data) => Some(LogWriter::new(data, &queue, wake.waker())?),
+            Some(data) => Some(LogWriter::new(data, &queue, wake.nudger(), wanted.registered_buffers)?),
+        };
+        let features = Features {
+            deferred_task_work: queue.defers_task_work(),
+            messages,
+            registered_buffers: log.as_ref().is_some_and(LogWriter::is_registered),
+            ..wanted
         };
         let sockets = Sockets::new(options.listeners, &mut queue);
         let mut ring = Ring {
@@ -110,6 +99,7 @@ impl Ring {
             wake,
             wake_count: Block::new(1),
             messages: Slab::default(),
+            features,
             now: Clock.now(),
             ready: Vec::new(),
         };
@@ -117,24 +107,9 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Finds out whether io_uring can be used here, for the choice at the start. Leaves nothing behind.
-    pub fn check() -> Result<(), SetupError> {
-        let queue = Queue::new()?;
-        let pool = ReceivePool::register(&queue, 1, 1)
-            .map_err(|error| setup_failed("register receive buffers", error))?;
-        let unregistered = queue.unregister_buffer_ring(receive::GROUP);
-        drop(pool);
-        unregistered.map_err(|error| setup_failed("unregister receive buffers", error))
-    }
-
-    /// Lets a test rewrite results as they are completed.
-    pub fn set_fault_hook(&mut self, hook: Option<FaultHook>) {
-        self.queue.set_fault(hook);
-    }
-
     /// Arms the read of the eventfd.
     fn read_wakes(&mut self) {
-        let (event, target) = (types::Fd(self.wake.event()), self.wake_count.address());
+        let (event, target) = (types::Fd(self.wake.event().as_raw_fd()), self.wake_count.address());
         let entry = opcode::Read::new(event, target, size_of::<u64>() as u32).build();
         // SAFETY: the block stays in this ring, unread, as long as the ring; `drop` waits for the read's end. The
         // only next read is armed at the completion of this one.
@@ -146,7 +121,7 @@ impl Ring {
             Operation::Accept => self.sockets.accepted(reaped, &mut self.queue, self.now, out),
             Operation::Receive => self.sockets.received(reaped, &mut self.queue, &mut self.pool, out),
             Operation::Send => self.sockets.sent(reaped, &mut self.queue, out),
-            Operation::LogWrite => {
+            Operation::LogWrite | Operation::LogSync => {
                 let log = self.log.as_mut().expect("a log write comes of a log");
                 log.written(reaped, &mut self.queue, out);
             }
@@ -166,18 +141,11 @@ impl Ring {
             Operation::WakeMessage | Operation::Cancel => {}
         }
     }
-
-    /// Results of the helper thread.
-    fn take_prepared(&mut self, out: &mut Vec<Completion<OwnedFd>>) {
-        if let Some(log) = &mut self.log {
-            log.take_prepared(out);
-        }
-    }
 }
 
 impl HostIo for Ring {
     fn set_up(data: Option<DataDirectory>) -> Result<Ring, SetupError> {
-        Ring::new(RingOptions::new(Vec::new(), data))
+        Ring::new(HostOptions::new(Vec::new(), data))
     }
 
     fn listen(&mut self, listeners: Vec<Listener>) {
@@ -185,7 +153,23 @@ impl HostIo for Ring {
     }
 
     fn fast_paths(&self) -> Vec<(&'static str, bool)> {
-        Vec::new()
+        let mut paths = vec![
+            ("multishot receive", true),
+            ("buffer rings", true),
+            ("MSG_RING", self.features.messages),
+            ("deferred task work", self.features.deferred_task_work),
+        ];
+        if let Some(log) = &self.log {
+            paths.push(("registered buffers", self.features.registered_buffers));
+            paths.push(("O_DIRECT + RWF_DSYNC", log.is_direct()));
+        }
+        paths
+    }
+}
+
+impl Faults for Ring {
+    fn set_fault_hook(&mut self, hook: Option<FaultHook>) {
+        self.queue.set_fault(hook);
     }
 }
 
@@ -220,8 +204,10 @@ impl Io for Ring {
             let Some(reaped) = self.queue.next() else { break };
             self.handle(reaped, out);
         }
-        if woken {
-            self.take_prepared(out);
+        if let (true, Some(log)) = (woken.nudged, &mut self.log) {
+            log.writes().take_prepared(out);
+        }
+        if woken.called {
             out.push(Completion::Woken);
         }
     }
@@ -256,7 +242,7 @@ impl Io for Ring {
 
     fn log_buffer(&mut self, capacity: usize) -> AlignedBuffer {
         match &mut self.log {
-            Some(log) => log.buffer(capacity),
+            Some(log) => log.writes().buffer(capacity),
             None => AlignedBuffer::new(capacity),
         }
     }
@@ -268,7 +254,7 @@ impl Io for Ring {
 
     fn log_prepare_segment(&mut self, number: u64, bytes: u64) {
         let log = self.log.as_mut().expect("segments belong to the shard with the log");
-        log.prepare_segment(number, bytes);
+        log.writes().prepare_segment(number, bytes);
     }
 
     fn log_bytes(&self) -> u64 {
@@ -280,7 +266,9 @@ impl Io for Ring {
     }
 
     fn wake(&mut self, target: &Waker) {
-        if let Some(ring) = target.wake_by_message() {
+        if !self.features.messages {
+            target.wake();
+        } else if let Some(ring) = target.wake_by_message() {
             let key = self.messages.insert(target.clone());
             let sent = Token::of_key(Operation::MessageSent, key);
             let arrives = Token::of(Operation::WakeMessage, 0);
@@ -318,15 +306,15 @@ impl Drop for Ring {
     }
 }
 
-fn setup_failed(step: &'static str, error: io::Error) -> SetupError {
-    match error.raw_os_error() {
-        Some(libc::ENOMEM) => SetupError::Memory(error),
-        Some(libc::EMFILE | libc::ENFILE) => SetupError::Descriptors(error),
-        _ => SetupError::Failed(step, error),
-    }
-}
-
 /// The error in a negative result.
 fn error_of(result: i32) -> io::Error {
     io::Error::from_raw_os_error(-result)
+}
+
+#[cfg(test)]
+impl Ring {
+    /// A second handle of a connection's socket.
+    pub(in crate::edge) fn socket(&self, conn: ConnId) -> OwnedFd {
+        self.sockets.socket(conn)
+    }
 }

@@ -7,19 +7,16 @@
 //! Not here: what a token means, who owns an operation's memory.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use io_uring::{EnterFlags, IoUring, cqueue, squeue, types};
 
-use super::system;
-use super::token::{Operation, Token};
+use super::token::Token;
+use crate::edge::host::{FaultHook, Operation, SetupError};
+use crate::edge::system;
 use crate::limits::shard::{COMPLETION_ENTRIES, SUBMISSION_ENTRIES};
-
-/// A test's hook that rewrites the result of a completion. Sends may be turned into errors only.
-pub type FaultHook = Box<dyn FnMut(Operation, i32) -> i32>;
 
 /// Longest wait that is asked of the kernel.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -50,93 +47,29 @@ pub(super) struct Reaped {
 /// The ring.
 pub(super) struct Queue {
     ring: IoUring,
+    /// With deferred task work.
+    deferred: bool,
     backlog: VecDeque<Reaped>,
     in_flight: usize,
     fault: Option<FaultHook>,
 }
 
-/// Why io_uring can't be used. The text says what to do.
-#[derive(Debug)]
-pub enum SetupError {
-    /// EPERM or EACCES: switched off, or filtered in a container.
-    Forbidden(io::Error),
-    /// ENOSYS: not in the kernel, or hidden by a filter.
-    Absent,
-    /// ENOMEM: mostly the limit of locked memory.
-    Memory(io::Error),
-    /// EMFILE or ENFILE.
-    Descriptors(io::Error),
-    /// The kernel has io_uring but lacks what the server needs.
-    Lacks(&'static str),
-    /// Anything else, with the step that failed.
-    Failed(&'static str, io::Error),
-}
-
-impl fmt::Display for SetupError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SetupError::Forbidden(error) => write!(
-                formatter,
-                "io_uring is forbidden for this process ({error}): set the sysctl kernel.io_uring_disabled to 0, \
-                 or run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and \
-                 io_uring_register (Docker: --security-opt seccomp=...)"
-            ),
-            SetupError::Absent => formatter.write_str(
-                "this kernel or sandbox has no io_uring (ENOSYS): run on Linux 6.0 or later, outside of sandboxes \
-                 that hide it",
-            ),
-            SetupError::Memory(error) => write!(
-                formatter,
-                "no memory for the io_uring queues ({error}): raise the limit of locked memory to 8 MiB or more \
-                 (ulimit -l 8192, systemd: LimitMEMLOCK=8M)"
-            ),
-            SetupError::Descriptors(error) => write!(
-                formatter,
-                "no file descriptor for io_uring ({error}): raise the limit of open files (ulimit -n, systemd: \
-                 LimitNOFILE)"
-            ),
-            SetupError::Lacks(what) => {
-                write!(formatter, "io_uring of this kernel lacks {what}: run on Linux 6.1 or later")
-            }
-            SetupError::Failed(step, error) => {
-                write!(formatter, "io_uring can't be used, as it failed to {step}: {error}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for SetupError {}
-
-impl SetupError {
-    /// The reason behind a failure of io_uring_setup.
-    fn of_setup(error: io::Error) -> SetupError {
-        match error.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => SetupError::Forbidden(error),
-            Some(libc::ENOSYS) => SetupError::Absent,
-            Some(libc::ENOMEM) => SetupError::Memory(error),
-            Some(libc::EMFILE | libc::ENFILE) => SetupError::Descriptors(error),
-            Some(libc::EINVAL) => SetupError::Lacks("the single issuer mode"),
-            _ => SetupError::Failed("set up the queues", error),
-        }
-    }
-}
-
 impl Queue {
-    /// A ring for the calling thread.
-    pub(super) fn new() -> Result<Queue, SetupError> {
-        let ring = match build(true) {
+    /// A ring for the calling thread; with deferred task work if that is `wanted` and there.
+    pub(super) fn new(wanted: bool) -> Result<Queue, SetupError> {
+        let (ring, deferred) = match build(wanted) {
             // Deferred task work came with 6.1, and some sandboxes know less than their kernel.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build(false),
-            other => other,
+            Err(error) if wanted && error.raw_os_error() == Some(libc::EINVAL) => (build(false), false),
+            other => (other, wanted),
         };
-        let ring = ring.map_err(SetupError::of_setup)?;
+        let ring = ring.map_err(setup_error)?;
         if !ring.params().is_feature_nodrop() {
             return Err(SetupError::Lacks("the promise to drop no completions"));
         }
         if !ring.params().is_feature_ext_arg() {
             return Err(SetupError::Lacks("waits with a timeout"));
         }
-        Ok(Queue { ring, backlog: VecDeque::new(), in_flight: 0, fault: None })
+        Ok(Queue { ring, deferred, backlog: VecDeque::new(), in_flight: 0, fault: None })
     }
 
     pub(super) fn set_fault(&mut self, hook: Option<FaultHook>) {
@@ -146,6 +79,18 @@ impl Queue {
     /// Descriptor of the ring, for messages to it.
     pub(super) fn descriptor(&self) -> RawFd {
         self.ring.as_raw_fd()
+    }
+
+    /// Whether completions are worked off only when the loop asks.
+    pub(super) fn defers_task_work(&self) -> bool {
+        self.deferred
+    }
+
+    /// Whether the kernel knows messages between rings.
+    pub(super) fn has_messages(&self) -> bool {
+        let mut probe = io_uring::Probe::new();
+        let asked = self.ring.submitter().register_probe(&mut probe);
+        asked.is_ok() && probe.is_supported(io_uring::opcode::MsgRingData::CODE)
     }
 
     /// Operations that will complete again.
@@ -300,6 +245,16 @@ impl Plain {
     }
 }
 
+/// The reason behind a failure of io_uring_setup.
+fn setup_error(error: io::Error) -> SetupError {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => SetupError::Forbidden(error),
+        Some(libc::ENOSYS) => SetupError::Absent,
+        Some(libc::EINVAL) => SetupError::Lacks("the single issuer mode"),
+        _ => SetupError::of_step("set up the queues of io_uring", error),
+    }
+}
+
 fn build(deferred: bool) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder.setup_cqsize(COMPLETION_ENTRIES).setup_submit_all().setup_single_issuer().setup_coop_taskrun();
@@ -324,20 +279,20 @@ mod tests {
             (libc::EINVAL, "Linux 6.1"),
             (libc::EIO, "set up the queues"),
         ] {
-            let text = SetupError::of_setup(io::Error::from_raw_os_error(number)).to_string();
+            let text = setup_error(io::Error::from_raw_os_error(number)).to_string();
             assert!(text.contains(advice), "{text}");
         }
     }
 
     #[test]
     fn the_reduced_mode_works_too() {
-        let ring = build(false).expect("coop task run without deferral");
-        assert!(ring.params().is_setup_single_issuer());
+        let queue = Queue::new(false).expect("coop task run without deferral");
+        assert!(queue.ring.params().is_setup_single_issuer() && !queue.defers_task_work());
     }
 
     #[test]
     fn more_operations_than_both_queues_hold_lose_no_completion() {
-        let mut queue = Queue::new().expect("io_uring works here");
+        let mut queue = Queue::new(true).expect("io_uring works here");
         let count = 3 * COMPLETION_ENTRIES;
         for number in 0..count {
             let token = Token::of(Operation::Cancel, u64::from(number));

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
-use super::buffer::{AlignedBuffer, Block, Home, ReceivedBytes};
 use super::queue::Queue;
+use crate::edge::buffer::{AlignedBuffer, Block, Home, ReceivedBytes};
 
 /// Number of the only buffer group.
 pub(super) const GROUP: u16 = 0;

@@ -11,33 +11,24 @@ use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use super::error_of;
 use super::queue::{Plain, Queue, Reaped};
 use super::receive::{GROUP, ReceivePool};
 use super::send::SendOperation;
-use super::token::{Operation, Token};
-use super::{error_of, system};
+use super::token::Token;
+use crate::edge::host::Operation;
 use crate::edge::io::{CloseCause, Completion, ConnId, SendPieces};
-use crate::edge::net::Listener;
-use crate::limits::shard::ACCEPT_PAUSE_MILLISECONDS;
+use crate::edge::net::{Acceptors, Listener};
+use crate::edge::system;
 use crate::stdx::slab::Slab;
 use crate::stdx::time::Monotonic;
 
 /// All sockets of a shard.
 pub(super) struct Sockets {
-    listeners: Vec<Accepting>,
+    listeners: Acceptors,
     connections: Slab<Connection>,
     /// Connections whose receive ended for want of a buffer, in the order of their turns.
     starved: VecDeque<ConnId>,
-}
-
-/// A listener and its accept.
-struct Accepting {
-    /// `None` when it is closed.
-    listener: Option<Listener>,
-    armed: bool,
-    stopped: bool,
-    /// Armed again then.
-    paused_until: Option<Monotonic>,
 }
 
 struct Connection {
@@ -67,17 +58,19 @@ enum Receive {
 
 impl Sockets {
     pub(super) fn new(listeners: Vec<Listener>, queue: &mut Queue) -> Sockets {
-        let mut sockets =
-            Sockets { listeners: Vec::new(), connections: Slab::default(), starved: VecDeque::new() };
+        let mut sockets = Sockets {
+            listeners: Acceptors::default(),
+            connections: Slab::default(),
+            starved: VecDeque::new(),
+        };
         sockets.listen(listeners, queue);
         sockets
     }
 
     pub(super) fn listen(&mut self, listeners: Vec<Listener>, queue: &mut Queue) {
         for listener in listeners {
-            let listener = Some(listener);
-            self.listeners.push(Accepting { listener, armed: false, stopped: false, paused_until: None });
-            self.arm_accept(self.listeners.len() - 1, queue);
+            let index = self.listeners.add(listener);
+            self.arm_accept(index, queue);
         }
     }
 
@@ -97,66 +90,49 @@ impl Sockets {
         let index = usize::try_from(reaped.token.number).expect("a position in the table");
         if reaped.result >= 0 {
             let socket = system::adopt(reaped.result);
-            if !self.listeners[index].stopped {
+            if !self.listeners.is_stopped(index) {
                 out.push(Completion::Incoming { socket, listener: index });
             }
         }
         if reaped.more {
             return;
         }
-        let accepting = &mut self.listeners[index];
-        accepting.armed = false;
-        if accepting.stopped {
-            accepting.listener = None;
-            return;
-        }
-        match -reaped.result {
-            // Errors of the one connection, or none.
-            ..=0 | libc::EINTR | libc::EAGAIN | libc::ECONNABORTED | libc::EPROTO => {
-                self.arm_accept(index, queue);
-            }
-            // Want of descriptors or memory. Unknown errors too: whatever it is, it must not spin.
-            _ => accepting.paused_until = Some(now + Duration::from_millis(ACCEPT_PAUSE_MILLISECONDS)),
+        self.listeners.set_busy(index, false);
+        if self.listeners.is_stopped(index) {
+            self.listeners.close(index);
+        } else if reaped.result >= 0 || self.listeners.failed(index, &error_of(reaped.result), now) {
+            self.arm_accept(index, queue);
         }
     }
 
     /// Arms paused listeners whose time has come; gives the time until the next.
     pub(super) fn resume_accepting(&mut self, queue: &mut Queue, now: Monotonic) -> Option<Duration> {
-        let mut next: Option<Duration> = None;
-        for index in 0..self.listeners.len() {
-            let Some(until) = self.listeners[index].paused_until else { continue };
-            let left = until.since(now);
-            if left.is_zero() {
-                self.listeners[index].paused_until = None;
-                self.arm_accept(index, queue);
-            } else {
-                next = Some(next.map_or(left, |next| next.min(left)));
-            }
-        }
+        let mut resumed = Vec::new();
+        let next = self.listeners.resume(now, |index| resumed.push(index));
+        resumed.into_iter().for_each(|index| self.arm_accept(index, queue));
         next
     }
 
     pub(super) fn stop_accepting(&mut self, queue: &mut Queue) {
-        for (index, accepting) in self.listeners.iter_mut().enumerate() {
-            if mem::replace(&mut accepting.stopped, true) {
+        for index in 0..self.listeners.len() {
+            if !self.listeners.stop(index) {
                 continue;
             }
-            accepting.paused_until = None;
-            if accepting.armed {
+            if self.listeners.is_busy(index) {
                 let target = Token::of(Operation::Accept, index as u64);
                 queue.push_plain(Plain::Cancel(target), Token::of(Operation::Cancel, 0));
             } else {
-                accepting.listener = None;
+                self.listeners.close(index);
             }
         }
     }
 
     fn arm_accept(&mut self, index: usize, queue: &mut Queue) {
-        let accepting = &mut self.listeners[index];
-        let Some(listener) = &accepting.listener else { return };
-        assert!(!mem::replace(&mut accepting.armed, true), "one accept for each listener");
+        let Some(socket) = self.listeners.socket(index) else { return };
+        assert!(!self.listeners.is_busy(index), "one accept for each listener");
         let token = Token::of(Operation::Accept, index as u64);
-        queue.push_plain(Plain::Accept(listener.socket().as_raw_fd()), token);
+        queue.push_plain(Plain::Accept(socket.as_raw_fd()), token);
+        self.listeners.set_busy(index, true);
     }
 
     pub(super) fn adopt(&mut self, socket: OwnedFd, queue: &mut Queue) -> ConnId {
@@ -268,7 +244,7 @@ impl Sockets {
             return;
         };
         assert!(!mem::replace(&mut connection.sending, true), "one send at a time");
-        connection.send.start(pieces);
+        connection.send.progress.start(pieces);
         connection.submit_send(conn, queue);
     }
 
@@ -277,7 +253,7 @@ impl Sockets {
         let connection = self.connections.get_mut(conn.0).expect("lives until its send has ended");
         match usize::try_from(reaped.result) {
             Ok(count) if count > 0 => {
-                if connection.send.advance(count) {
+                if connection.send.progress.advance(count) {
                     connection.sending = false;
                     if !connection.closing {
                         out.push(Completion::Sent { conn });
@@ -301,7 +277,7 @@ impl Sockets {
             }
         }
         if mem::replace(&mut connection.sending, false) {
-            connection.send.abandon();
+            connection.send.progress.abandon();
         }
         self.after_completion(conn, queue);
     }

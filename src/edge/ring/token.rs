@@ -5,33 +5,12 @@
 //! Always true: tokens of operations that live at the same time differ.
 //! Not here: what happens at a completion.
 
+use crate::edge::host::Operation;
 use crate::edge::io::ConnId;
 use crate::stdx::slab::Key;
 
 /// Bits for the slot of a connection; descriptors run out before.
 const SLOT_BITS: u32 = 24;
-
-/// Kinds of operations, for tokens and for the fault hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Operation {
-    /// Multishot accept of a listener.
-    Accept = 1,
-    /// Multishot receive of a connection.
-    Receive = 2,
-    /// Send of a connection.
-    Send = 3,
-    /// Cancel of any of these.
-    Cancel = 4,
-    /// Write of the log.
-    LogWrite = 5,
-    /// Read of the eventfd.
-    WakeRead = 6,
-    /// A message that has arrived from another ring.
-    WakeMessage = 7,
-    /// A message that was sent to another ring.
-    MessageSent = 8,
-}
 
 /// Operation and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +60,7 @@ impl Token {
             6 => Operation::WakeRead,
             7 => Operation::WakeMessage,
             8 => Operation::MessageSent,
+            9 => Operation::LogSync,
             other => panic!("a completion of an operation that was never submitted: {other}"),
         };
         Token { operation, number: token & ((1 << 56) - 1) }

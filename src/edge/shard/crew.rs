@@ -10,7 +10,7 @@ use std::thread;
 use super::{Loop, Seat};
 use crate::edge::io::{HostIo, SetupError, Waker};
 use crate::edge::ops::start::StartError;
-use crate::edge::ring::system;
+use crate::edge::system;
 
 /// The threads of the other cores, waiting for their seats.
 pub struct Crew {
@@ -64,7 +64,7 @@ impl Crew {
             match ready.recv().expect("a thread says whether it is ready") {
                 Ready::Yes(waker) => others.push(Other { waker, seat }),
                 Ready::No(Failed::Pin(error)) => return Err(super::serve::pin_error(error)),
-                Ready::No(Failed::SetUp(error)) => return Err(super::serve::set_up_error(error)),
+                Ready::No(Failed::SetUp(error)) => return Err(StartError::SetUp(error)),
             }
         }
         Ok(Crew { others })

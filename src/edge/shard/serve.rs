@@ -8,13 +8,16 @@ use super::assemble::{self, Found, Log, LogStore, RecoverError, Wiring};
 use super::crew::Crew;
 use crate::edge::clock::Clock;
 use crate::edge::disk::{DataDirectory, DiskError, DiskOptions, LogFiles, Syncs};
-use crate::edge::io::{HostIo, SetupError};
+use crate::edge::epoll::Epoll;
+use crate::edge::io::HostIo;
 use crate::edge::net::{self, ListenAddress, ListenError, Listener};
 use crate::edge::ops::config::{Config, ListenTarget};
 use crate::edge::ops::signals::Signals;
 use crate::edge::ops::start::{StartError, Stop};
 use crate::edge::ops::{self, ETCD_CLUSTER_VERSION, ETCD_VERSION, logging};
-use crate::edge::ring::{Ring, system};
+use crate::edge::pick::{self, Kind, Wish};
+use crate::edge::ring::{Features, Ring};
+use crate::edge::system;
 use crate::limits;
 use crate::pure::api::log_payload::RequestIds;
 use crate::pure::cluster::{self, Member};
@@ -31,15 +34,25 @@ use crate::stdx::prng::Prng;
 /// # Errors
 /// Why it did not start.
 pub fn serve(config: Config) -> Result<Stop, StartError> {
-    serve_by::<Ring>(config)
+    let choice = pick::choose(config.io, Features::probe).map_err(StartError::SetUp)?;
+    if let Some(warning) = &choice.warning {
+        tracing::warn!("{warning}");
+    }
+    if choice.kind == Kind::Epoll {
+        return serve_by::<Epoll>(Kind::Epoll, config);
+    }
+    match serve_by::<Ring>(Kind::Uring, config.clone()) {
+        // The limits allow one ring and not one for each core, or not all that is registered with it.
+        Err(StartError::SetUp(error)) if config.io == Wish::Auto => {
+            tracing::warn!("{}", pick::falls_back(&error));
+            serve_by::<Epoll>(Kind::Epoll, config)
+        }
+        other => other,
+    }
 }
 
 /// Serves by one kind of edge.
-fn serve_by<I: HostIo>(config: Config) -> Result<Stop, StartError> {
-    Ring::check().map_err(|error| StartError::Other {
-        what: error.to_string(),
-        advice: "etchd needs io_uring in this version; the reason above says how to allow it".to_owned(),
-    })?;
+fn serve_by<I: HostIo>(kind: Kind, config: Config) -> Result<Stop, StartError> {
     let listeners = listen(&config)?;
     let data = open_data(&config)?;
     for warning in data.warnings() {
@@ -47,8 +60,10 @@ fn serve_by<I: HostIo>(config: Config) -> Result<Stop, StartError> {
     }
     let log = recover(&config, data.log())?;
     let (cpus, cores) = (cpus(&config), config.shards);
-    let io = I::set_up(Some(data)).map_err(set_up_error)?;
+    // The others first: what the log's core registers beside its ring is optional, their rings are not.
     let crew = Crew::muster::<I>(cores, &cpus)?;
+    let io = I::set_up(Some(data)).map_err(StartError::SetUp)?;
+    logging::announce_io(kind, &io.fast_paths());
     run(config, log, io, crew, listeners, cpus.first().copied())
 }
 
@@ -74,10 +89,6 @@ pub(super) fn pin_error(error: std::io::Error) -> StartError {
         what: format!("--pin: the thread can't be tied to its processor: {error}"),
         advice: "start without --pin".to_owned(),
     }
-}
-
-pub(super) fn set_up_error(error: SetupError) -> StartError {
-    StartError::Other { what: error.to_string(), advice: "the reason above says what to change".to_owned() }
 }
 
 fn listen(config: &Config) -> Result<Vec<Listener>, StartError> {

@@ -4,7 +4,7 @@
 //! Takes: blocks that were lent. Gives: [`AlignedBuffer`] to write from, [`ReceivedBytes`] to read.
 //! Always true: a block is either in a pool, with the kernel, or in exactly one buffer value; dropping that value
 //! sends a pooled block home and frees any other.
-//! Not here: the ring that lends them.
+//! Not here: who lends them.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::RefCell;
@@ -20,6 +20,9 @@ pub(crate) struct Block {
     address: NonNull<u8>,
     bytes: usize,
 }
+
+// SAFETY: a block owns its memory alone, like a box; any thread may use and free it.
+unsafe impl Send for Block {}
 
 impl Block {
     /// Allocates `bytes` rounded up to whole [`BLOCK_BYTES`], at least one.
@@ -71,7 +74,7 @@ impl DerefMut for Block {
     }
 }
 
-/// Where dropped buffers of a pool wait for the ring to take them back. Shared by one thread only.
+/// Where dropped buffers of a pool wait to be taken again. Shared by one thread only.
 #[derive(Clone, Default)]
 pub(crate) struct Home(Rc<RefCell<Vec<(u16, Block)>>>);
 
@@ -84,11 +87,58 @@ impl Home {
     fn put(&self, number: u16, block: Block) {
         self.0.borrow_mut().push((number, block));
     }
+
+    fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+}
+
+/// A bounded number of buffers of one size, made when they are first needed, used again the last one first.
+pub(crate) struct Pool {
+    home: Home,
+    made: u16,
+    count: u16,
+    bytes: usize,
+}
+
+impl Pool {
+    /// At most `count` buffers of `bytes` bytes.
+    pub(crate) fn new(count: u16, bytes: usize) -> Pool {
+        Pool { home: Home::default(), made: 0, count, bytes }
+    }
+
+    /// Makes all of them now, and gives their places, by number.
+    pub(crate) fn fill(&mut self) -> Vec<(*mut u8, usize)> {
+        assert_eq!(self.made, 0, "none is out yet");
+        self.made = self.count;
+        let blocks: Vec<_> = (0..self.count).map(|_| Block::new(self.bytes)).collect();
+        let places = blocks.iter().map(|block| (block.address(), block.bytes())).collect();
+        (0..).zip(blocks).for_each(|(number, block)| self.home.put(number, block));
+        places
+    }
+
+    /// An empty buffer, which comes back when it is dropped. `None`: all are out.
+    pub(crate) fn take(&mut self) -> Option<AlignedBuffer> {
+        let (number, block) = match self.home.take() {
+            Some(returned) => returned,
+            None if self.made < self.count => {
+                self.made += 1;
+                (self.made - 1, Block::new(self.bytes))
+            }
+            None => return None,
+        };
+        Some(AlignedBuffer::pooled(block, 0, self.home.clone(), number))
+    }
+
+    /// True when all are out.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.made == self.count && self.home.is_empty()
+    }
 }
 
 /// A byte buffer aligned for `O_DIRECT`, of fixed capacity. The bytes beyond its length are unspecified.
 pub struct AlignedBuffer {
-    /// `None` only while being taken apart.
+    /// `None` while it is lent to another thread, and while being taken apart.
     block: Option<Block>,
     length: usize,
     /// Pool and number, of pooled blocks.
@@ -143,17 +193,39 @@ impl AlignedBuffer {
         self.home.as_ref().map(|home| home.1)
     }
 
+    /// Takes the memory out for an operation on another thread; [`AlignedBuffer::give_back`] ends that.
+    pub(crate) fn lend(&mut self) -> Block {
+        self.block.take().expect("lent once")
+    }
+
+    /// Puts back what was lent.
+    pub(crate) fn give_back(&mut self, block: Block) {
+        let former = self.block.replace(block);
+        assert!(former.is_none(), "was lent");
+    }
+
+    /// All of the memory, to be written to from outside; [`AlignedBuffer::set_length`] says how much was.
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        self.block_mut()
+    }
+
+    /// Declares the first `length` bytes content.
+    pub(crate) fn set_length(&mut self, length: usize) {
+        assert!(length <= self.capacity());
+        self.length = length;
+    }
+
     /// First byte, for an operation that owns this buffer.
     pub(crate) fn address(&self) -> *const u8 {
         self.block().address()
     }
 
     fn block(&self) -> &Block {
-        self.block.as_ref().expect("taken in drop only")
+        self.block.as_ref().expect("is not lent")
     }
 
     fn block_mut(&mut self) -> &mut Block {
-        self.block.as_mut().expect("taken in drop only")
+        self.block.as_mut().expect("is not lent")
     }
 }
 
@@ -182,7 +254,8 @@ impl DerefMut for AlignedBuffer {
 
 impl fmt::Debug for AlignedBuffer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "AlignedBuffer({} of {} bytes)", self.length, self.capacity())
+        let capacity = self.block.as_ref().map_or(0, Block::bytes);
+        write!(formatter, "AlignedBuffer({} of {capacity} bytes)", self.length)
     }
 }
 
@@ -198,7 +271,7 @@ impl ReceivedBytes {
         ReceivedBytes(buffer)
     }
 
-    /// Bytes that the kernel has written into a lent buffer.
+    /// Bytes that the kernel has written into a buffer of a pool.
     pub(crate) fn lent(buffer: AlignedBuffer) -> ReceivedBytes {
         ReceivedBytes(buffer)
     }
@@ -229,6 +302,21 @@ mod tests {
         drop(buffer);
         let (number, block) = home.take().expect("came home");
         assert_eq!((number, block.address()), (7, address));
+    }
+
+    #[test]
+    fn a_pool_has_so_many_buffers_and_no_more() {
+        let mut pool = Pool::new(2, 100);
+        let (first, second) = (pool.take().expect("one"), pool.take().expect("two"));
+        assert!(pool.is_empty() && pool.take().is_none());
+        drop(first);
+        assert_eq!(pool.take().expect("came back").pool_number(), Some(0));
+        drop(second);
+        let mut filled = Pool::new(3, 100);
+        let places = filled.fill();
+        let buffer = filled.take().expect("three");
+        let number = usize::from(buffer.pool_number().expect("is pooled"));
+        assert_eq!((places.len(), places[number].0.cast_const()), (3, buffer.address()));
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! Always true: no pointer outlives its call.
 //! Not here: io_uring.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// Random bytes of the kernel; waits, early at boot, until there are some.
 pub(crate) fn random(bytes: &mut [u8]) {
@@ -49,6 +50,10 @@ pub(crate) fn available_bytes(file: BorrowedFd<'_>) -> io::Result<u64> {
     check(unsafe { libc::fstatvfs(file.as_raw_fd(), status.as_mut_ptr()) })?;
     // SAFETY: all-zero is a valid statvfs, filled in or not.
     let status = unsafe { status.assume_init() };
+    if status.f_blocks == 0 {
+        // The file system counts no blocks (ramfs, some of user space): only a write can tell.
+        return Ok(u64::MAX);
+    }
     Ok(status.f_bavail.saturating_mul(status.f_frsize))
 }
 
@@ -123,10 +128,83 @@ pub(crate) fn raised_descriptor_limit() -> io::Result<u64> {
 
 /// A new eventfd with count zero.
 pub(crate) fn event() -> io::Result<OwnedFd> {
-    // Not O_NONBLOCK: the ring would fail an armed read with EAGAIN instead of waiting.
+    // Not O_NONBLOCK: a ring would fail an armed read with EAGAIN instead of waiting.
     // SAFETY: takes no pointers.
     let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) })?;
     Ok(adopt(fd))
+}
+
+/// What [`epoll_wait`] reports: a set of `EPOLL*` bits and the token of the descriptor.
+pub(crate) type Readiness = libc::epoll_event;
+
+/// A new epoll instance.
+pub(crate) fn epoll() -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointers.
+    let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+    Ok(adopt(fd))
+}
+
+/// Adds a descriptor, or changes what is reported of it (`EPOLL_CTL_ADD`, `EPOLL_CTL_MOD`).
+pub(crate) fn epoll_control(
+    epoll: BorrowedFd<'_>,
+    control: i32,
+    target: BorrowedFd<'_>,
+    events: i32,
+    token: u64,
+) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: token };
+    // SAFETY: the kernel reads the event, which lives through the call.
+    let result = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), control, target.as_raw_fd(), &raw mut event) };
+    check(result).map(drop)
+}
+
+/// Waits for readiness, in whole milliseconds rounded up, and gives the count of filled entries. `None`: for ever.
+pub(crate) fn epoll_wait(
+    epoll: BorrowedFd<'_>,
+    ready: &mut [Readiness],
+    timeout: Option<Duration>,
+) -> io::Result<usize> {
+    let count = i32::try_from(ready.len()).unwrap_or(i32::MAX);
+    let milliseconds = timeout
+        .map_or(-1, |timeout| i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
+    // SAFETY: the kernel writes at most `count` entries into `ready`.
+    let result = unsafe { libc::epoll_wait(epoll.as_raw_fd(), ready.as_mut_ptr(), count, milliseconds) };
+    check(result).map(|count| usize::try_from(count).expect("checked"))
+}
+
+/// Accepts a connection of a non-blocking listener; its socket is non-blocking too.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: without pointers the kernel writes no address.
+    let fd = check(unsafe { libc::accept4(listener.as_raw_fd(), address, length, flags) })?;
+    Ok(adopt(fd))
+}
+
+/// Receives from a non-blocking socket. Zero: the peer sends nothing more.
+pub(crate) fn receive(socket: BorrowedFd<'_>, target: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the kernel writes at most `target.len()` bytes into `target`.
+    check_size(unsafe { libc::recv(socket.as_raw_fd(), target.as_mut_ptr().cast(), target.len(), 0) })
+}
+
+/// Sends pieces to a non-blocking socket, as many bytes as it takes; never raises SIGPIPE.
+pub(crate) fn send(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    // SAFETY: all-zero is a valid msghdr: null pointers, zero lengths.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    // An `IoSlice` has the layout of an iovec, by its documentation.
+    header.msg_iov = pieces.as_ptr().cast_mut().cast();
+    header.msg_iovlen = pieces.len() as _;
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // SAFETY: the kernel reads the header, the vectors and what they point to, all of which outlive the call.
+    check_size(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) })
+}
+
+/// Writes at an offset with `RWF_*` flags, once: it may be short.
+pub(crate) fn write_at(file: BorrowedFd<'_>, bytes: &[u8], offset: u64, flags: i32) -> io::Result<usize> {
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    let vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: the kernel reads one vector and the bytes that it points to; both outlive the call.
+    check_size(unsafe { libc::pwritev2(file.as_raw_fd(), &raw const vector, 1, offset, flags) })
 }
 
 /// Takes over a descriptor that the kernel has just made for us.

@@ -1,0 +1,391 @@
+//! The log's writes, whoever carries them out: their order, their state, the files that they go to.
+//!
+//! Owns: the data directory with its lock, open segments, writes whose completion was not given out, the helper.
+//! Takes: aligned buffers with their places, results. Gives: [`Submission`]s, completions.
+//! Always true: completions are given out in the order of the writes; after a failure every write fails (spec D4);
+//! a write that is not direct, or not yet known to be durable by itself, is alone under way (hazard H3).
+//! Not here: system calls, what is written.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use super::{DataDirectory, Helper, SegmentFile, Syncs};
+use crate::edge::buffer::{AlignedBuffer, Pool};
+use crate::edge::host::SetupError;
+use crate::edge::io::{Completion, Waker};
+use crate::limits::log::{BLOCK_BYTES, REGISTERED_BUFFER_BYTES, REGISTERED_BUFFERS};
+
+/// How a write is made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// Not at all: syncs are off.
+    None,
+    /// By the write itself, with `RWF_DSYNC`.
+    Write,
+    /// By an `fdatasync` after it, where the flag is refused.
+    Sync,
+}
+
+/// A write to be carried out now.
+pub(crate) struct Submission<'a> {
+    /// Name of the write for [`LogWrites::completed`].
+    pub(crate) number: u64,
+    pub(crate) file: &'a Arc<File>,
+    pub(crate) offset: u64,
+    /// Stays where it is until the completion.
+    pub(crate) buffer: &'a mut AlignedBuffer,
+    pub(crate) durability: Durability,
+}
+
+/// The writes of one log.
+pub(crate) struct LogWrites {
+    data: DataDirectory,
+    helper: Helper,
+    /// Open segments, oldest first.
+    segments: VecDeque<(u64, SegmentFile)>,
+    /// Writes whose completion was not given out, in order.
+    writes: VecDeque<LogWrite>,
+    /// Number of the first of `writes`.
+    first: u64,
+    /// Writes under way at a time, at most.
+    depth: usize,
+    pool: Pool,
+    /// Whether `RWF_DSYNC` works here; unknown before the first write.
+    flag_works: Option<bool>,
+    failed: bool,
+    bytes: u64,
+}
+
+struct LogWrite {
+    token: u64,
+    segment: u64,
+    offset: u64,
+    buffer: AlignedBuffer,
+    state: WriteState,
+}
+
+enum WriteState {
+    Waiting,
+    UnderWay(Durability),
+    Done(Result<(), io::Error>),
+}
+
+impl LogWrites {
+    /// `nudger` tells the loop of the helper's results; at most `depth` writes are under way at a time.
+    pub(crate) fn new(data: DataDirectory, nudger: Waker, depth: usize) -> Result<LogWrites, SetupError> {
+        let bytes = data
+            .log()
+            .bytes()
+            .map_err(|error| SetupError::of_step("measure the log", io::Error::other(error)))?;
+        let helper = Helper::start(data.log().clone(), nudger)
+            .map_err(|error| SetupError::of_step("start the helper thread", error))?;
+        Ok(LogWrites {
+            data,
+            helper,
+            segments: VecDeque::new(),
+            writes: VecDeque::new(),
+            first: 0,
+            depth,
+            pool: Pool::new(REGISTERED_BUFFERS, REGISTERED_BUFFER_BYTES),
+            flag_works: None,
+            failed: false,
+            bytes,
+        })
+    }
+
+    /// The data directory.
+    pub(crate) fn data(&self) -> &DataDirectory {
+        &self.data
+    }
+
+    /// The buffers that are used again and again.
+    pub(crate) fn pool(&mut self) -> &mut Pool {
+        &mut self.pool
+    }
+
+    /// Bytes of all segment files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// An empty buffer of at least `capacity` bytes.
+    pub(crate) fn buffer(&mut self, capacity: usize) -> AlignedBuffer {
+        let pooled = if capacity <= REGISTERED_BUFFER_BYTES { self.pool.take() } else { None };
+        pooled.unwrap_or_else(|| AlignedBuffer::new(capacity))
+    }
+
+    /// Queues a write.
+    pub(crate) fn push(&mut self, token: u64, segment: u64, offset: u64, buffer: AlignedBuffer) {
+        assert!(offset.is_multiple_of(BLOCK_BYTES as u64) && buffer.len().is_multiple_of(BLOCK_BYTES));
+        assert!(!buffer.is_empty(), "a write has bytes");
+        let state = match self.open(segment) {
+            Ok(()) => WriteState::Waiting,
+            Err(error) => WriteState::Done(Err(error)),
+        };
+        self.writes.push_back(LogWrite { token, segment, offset, buffer, state });
+    }
+
+    /// The next write that may start; it counts as under way from here on.
+    pub(crate) fn submit(&mut self) -> Option<Submission<'_>> {
+        let durability = match (self.data.log().syncs(), self.flag_works) {
+            (Syncs::Off, _) => Durability::None,
+            (Syncs::On, Some(false)) => Durability::Sync,
+            (Syncs::On, None | Some(true)) => Durability::Write,
+        };
+        let overlaps =
+            durability == Durability::None || durability == Durability::Write && self.flag_works.is_some();
+        let mut under_way = 0;
+        for index in 0..self.writes.len() {
+            let write = &self.writes[index];
+            let file = || file(&self.segments, write.segment);
+            match write.state {
+                WriteState::Done(_) => {}
+                WriteState::Waiting if self.failed => return None,
+                WriteState::Waiting => return Some(self.start(index, durability)),
+                WriteState::UnderWay(_) => {
+                    under_way += 1;
+                    if under_way >= self.depth || !overlaps || !file().direct {
+                        return None;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn start(&mut self, index: usize, durability: Durability) -> Submission<'_> {
+        let write = &mut self.writes[index];
+        write.state = WriteState::UnderWay(durability);
+        Submission {
+            number: self.first + index as u64,
+            file: &file(&self.segments, write.segment).file,
+            offset: write.offset,
+            buffer: &mut write.buffer,
+            durability,
+        }
+    }
+
+    /// A write that is under way: its file, its buffer, how it is made durable.
+    pub(crate) fn under_way(&mut self, number: u64) -> (&Arc<File>, &mut AlignedBuffer, Durability) {
+        let index = usize::try_from(number - self.first).expect("still in the list");
+        let write = &mut self.writes[index];
+        let WriteState::UnderWay(durability) = write.state else { panic!("write {number} is not under way") };
+        (&file(&self.segments, write.segment).file, &mut write.buffer, durability)
+    }
+
+    /// A write has ended with so many bytes, durable as its submission said, or an error.
+    pub(crate) fn completed(&mut self, number: u64, result: io::Result<usize>) {
+        let index = usize::try_from(number - self.first).expect("still in the list");
+        let write = &mut self.writes[index];
+        let WriteState::UnderWay(durability) = write.state else { panic!("write {number} is not under way") };
+        let result = match result {
+            Ok(count) if count == write.buffer.len() => Ok(()),
+            Ok(count) => {
+                let text = format!("short write: {count} of {} bytes", write.buffer.len());
+                Err(io::Error::new(io::ErrorKind::WriteZero, text))
+            }
+            Err(error) => Err(error),
+        };
+        if durability == Durability::Write && self.flag_works.is_none() {
+            // Of the very first write only, which is alone under way: the flag is looked at before any byte is.
+            let refused = |error: &io::Error| error.raw_os_error() == Some(libc::EOPNOTSUPP);
+            if result.as_ref().is_err_and(refused) {
+                tracing::warn!(
+                    "the file system of the log refuses RWF_DSYNC: each write is followed by an fdatasync, which \
+                     is slower; put --wal-dir on ext4 or xfs"
+                );
+                self.flag_works = Some(false);
+                write.state = WriteState::Waiting;
+                return;
+            }
+            self.flag_works = Some(true);
+        }
+        write.state = WriteState::Done(result);
+    }
+
+    /// Asks for a segment of zeros.
+    pub(crate) fn prepare_segment(&mut self, number: u64, bytes: u64) {
+        self.helper.prepare(number, bytes);
+    }
+
+    /// Gives out the helper's results.
+    pub(crate) fn take_prepared<S>(&mut self, out: &mut Vec<Completion<S>>) {
+        while let Some(prepared) = self.helper.next() {
+            let number = prepared.number;
+            out.push(match prepared.result {
+                Ok(()) => {
+                    self.bytes += prepared.bytes;
+                    Completion::SegmentReady { number }
+                }
+                Err(error) => Completion::SegmentFailed { number, error },
+            });
+        }
+    }
+
+    /// Gives out what is complete from the front; after a failure, everything that is not under way.
+    pub(crate) fn give_out<S>(&mut self, out: &mut Vec<Completion<S>>) {
+        while let Some(write) = self.writes.front() {
+            let is_over = match &write.state {
+                WriteState::Done(_) => true,
+                WriteState::Waiting => self.failed,
+                WriteState::UnderWay(_) => false,
+            };
+            if !is_over {
+                return;
+            }
+            let write = self.writes.pop_front().expect("looked at");
+            self.first += 1;
+            let result = match write.state {
+                WriteState::Done(result) if !self.failed => result,
+                WriteState::Done(Err(error)) => Err(error),
+                WriteState::Done(Ok(())) | WriteState::Waiting | WriteState::UnderWay(_) => {
+                    Err(io::Error::other("an earlier log write has failed"))
+                }
+            };
+            let token = write.token;
+            out.push(match result {
+                Ok(()) => Completion::LogWritten { token, buffer: write.buffer },
+                Err(error) => {
+                    self.failed = true;
+                    Completion::LogFailed { token, error }
+                }
+            });
+        }
+        self.close_former_segments();
+    }
+
+    fn open(&mut self, segment: u64) -> Result<(), io::Error> {
+        if self.segments.iter().all(|(number, _)| *number != segment) {
+            let file = self.data.log().open_segment(segment)?;
+            self.segments.push_back((segment, file));
+        }
+        Ok(())
+    }
+
+    /// Segments before the newest one are not written to again, once their last write is done.
+    fn close_former_segments(&mut self) {
+        if self.writes.is_empty() && self.segments.len() > 1 {
+            self.segments.drain(..self.segments.len() - 1);
+        }
+    }
+}
+
+fn file(segments: &VecDeque<(u64, SegmentFile)>, segment: u64) -> &SegmentFile {
+    &segments.iter().find(|(number, _)| *number == segment).expect("opened at the write").1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::edge::disk::Scratch;
+    use crate::edge::io::Wake;
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+
+    fn writes(scratch: &Scratch, depth: usize, direct: bool) -> LogWrites {
+        let mut data = DataDirectory::open(&scratch.options()).expect("opens");
+        if !direct {
+            data.write_through_cache();
+        }
+        data.log().create_segment(1, 1 << 20).expect("creates");
+        LogWrites::new(data, Waker::new(Arc::new(Nobody)), depth).expect("has a thread")
+    }
+
+    fn push(writes: &mut LogWrites, tokens: std::ops::RangeInclusive<u64>) {
+        for token in tokens {
+            let mut buffer = writes.buffer(BLOCK_BYTES);
+            buffer.resize_zeroed(BLOCK_BYTES);
+            writes.push(token, 1, token * BLOCK_BYTES as u64, buffer);
+        }
+    }
+
+    fn submitted(writes: &mut LogWrites) -> Vec<(u64, Durability)> {
+        std::iter::from_fn(|| writes.submit().map(|next| (next.number, next.durability))).collect()
+    }
+
+    /// Tokens, negative for failed ones.
+    fn given_out(writes: &mut LogWrites) -> Vec<i64> {
+        let mut out: Vec<Completion<()>> = Vec::new();
+        writes.give_out(&mut out);
+        let token = |completion| match completion {
+            Completion::LogWritten { token, .. } => token.cast_signed(),
+            Completion::LogFailed { token, .. } => -token.cast_signed(),
+            other => panic!("unexpected {other:?}"),
+        };
+        out.into_iter().map(token).collect()
+    }
+
+    fn has_direct(scratch: &Scratch) -> bool {
+        let data = DataDirectory::open(&scratch.options()).expect("opens");
+        data.log().create_segment(9, BLOCK_BYTES as u64).expect("creates");
+        data.log().open_segment(9).expect("opens").direct
+    }
+
+    #[test]
+    fn direct_writes_overlap_up_to_the_depth_once_the_flag_is_known_to_work() {
+        let scratch = Scratch::new("overlap");
+        if !has_direct(&scratch) {
+            return println!("skipped: no O_DIRECT here");
+        }
+        let mut writes = writes(&scratch, 2, true);
+        push(&mut writes, 1..=4);
+        assert_eq!(submitted(&mut writes), [(0, Durability::Write)]);
+        writes.completed(0, Ok(BLOCK_BYTES));
+        assert_eq!(submitted(&mut writes), [(1, Durability::Write), (2, Durability::Write)]);
+        writes.completed(2, Ok(BLOCK_BYTES));
+        assert_eq!(given_out(&mut writes), [1], "in order");
+        assert_eq!(submitted(&mut writes), [(3, Durability::Write)]);
+        writes.completed(1, Ok(BLOCK_BYTES));
+        assert_eq!(given_out(&mut writes), [2, 3]);
+    }
+
+    #[test]
+    fn buffered_writes_go_one_by_one() {
+        let scratch = Scratch::new("buffered");
+        let mut writes = writes(&scratch, usize::MAX, false);
+        push(&mut writes, 1..=3);
+        for number in 0..3 {
+            assert_eq!(submitted(&mut writes), [(number, Durability::Write)]);
+            writes.completed(number, Ok(BLOCK_BYTES));
+        }
+        assert_eq!(given_out(&mut writes), [1, 2, 3]);
+    }
+
+    #[test]
+    fn where_the_flag_is_refused_the_same_write_is_done_with_a_sync() {
+        let refused = || Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+        let scratch = Scratch::new("flag");
+        let mut writes = writes(&scratch, usize::MAX, true);
+        push(&mut writes, 1..=2);
+        assert_eq!(submitted(&mut writes), [(0, Durability::Write)]);
+        writes.completed(0, refused());
+        assert!(given_out(&mut writes).is_empty());
+        assert_eq!(submitted(&mut writes), [(0, Durability::Sync)], "alone");
+        writes.completed(0, Ok(BLOCK_BYTES));
+        assert_eq!(submitted(&mut writes), [(1, Durability::Sync)]);
+        // From anything but the flag it is a failure like any other.
+        writes.completed(1, refused());
+        assert_eq!(given_out(&mut writes), [1, -2]);
+    }
+
+    #[test]
+    fn a_refusal_after_a_success_is_a_failure() {
+        let scratch = Scratch::new("late");
+        let mut writes = writes(&scratch, 1, true);
+        push(&mut writes, 1..=3);
+        assert_eq!(submitted(&mut writes).len(), 1);
+        writes.completed(0, Ok(BLOCK_BYTES));
+        assert_eq!(submitted(&mut writes).len(), 1);
+        writes.completed(1, Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)));
+        assert_eq!(given_out(&mut writes), [1, -2, -3]);
+        assert!(submitted(&mut writes).is_empty());
+    }
+}
