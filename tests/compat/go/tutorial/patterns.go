@@ -81,7 +81,7 @@ func discovery(ctx context.Context, c *clientv3.Client, prefix string) {
 		check(put.Succeeded, "%s is registered already", name)
 		return service{lease.ID, die, kept}
 	}
-	one := register("one", "10.0.0.1:80", 60)
+	one := register("one", "10.0.0.1:80", 6)
 	client := newDirectory(ctx, c, prefix)
 	check(equal(client.known, map[string]string{"one": "10.0.0.1:80"}), "the list is %v", client.known)
 	two := register("two", "10.0.0.2:80", 60)
