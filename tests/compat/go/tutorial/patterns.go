@@ -20,7 +20,6 @@ import (
 
 // directory is a client's copy of a prefix: a list, then what the watch tells after it.
 type directory struct {
-	ctx    context.Context
 	events clientv3.WatchChan
 	known  map[string]string
 }
@@ -28,14 +27,14 @@ type directory struct {
 func newDirectory(ctx context.Context, c *clientv3.Client, prefix string) *directory {
 	list, err := c.Get(ctx, prefix, clientv3.WithPrefix())
 	must(err, "list")
-	d := &directory{ctx, c.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(list.Header.Revision+1)), map[string]string{}}
+	d := &directory{c.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(list.Header.Revision+1)), map[string]string{}}
 	for _, kv := range list.Kvs {
 		d.known[strings.TrimPrefix(string(kv.Key), prefix)] = string(kv.Value)
 	}
 	return d
 }
 
-// until follows the watch until the copy is as wanted, and lists it when it never is.
+// until follows the watch until the copy is as wanted.
 func (d *directory) until(want map[string]string, prefix string) {
 	for !equal(d.known, want) {
 		response := scenario.Take(d.events, fmt.Sprintf("%v, with %v known", want, d.known))
@@ -81,7 +80,7 @@ func discovery(ctx context.Context, c *clientv3.Client, prefix string) {
 		check(put.Succeeded, "%s is registered already", name)
 		return service{lease.ID, die, kept}
 	}
-	one := register("one", "10.0.0.1:80", 60)
+	one := register("one", "10.0.0.1:80", 6)
 	client := newDirectory(ctx, c, prefix)
 	check(equal(client.known, map[string]string{"one": "10.0.0.1:80"}), "the list is %v", client.known)
 	two := register("two", "10.0.0.2:80", 60)
@@ -96,12 +95,15 @@ func discovery(ctx context.Context, c *clientv3.Client, prefix string) {
 	must(err, "time to live")
 	check(len(attached.Keys) == 1 && string(attached.Keys[0]) == prefix+"two", "the lease holds %q", attached.Keys)
 
-	// One says good-bye, one just dies, one stays for longer than its lease alone would.
+	// One says good-bye, one is kept alive for longer than its lease and then just dies.
 	_, err = c.Revoke(ctx, one.lease)
 	must(err, "revoke")
 	client.until(map[string]string{"two": "10.0.0.2:81", "three": "10.0.0.3:80"}, prefix)
 	for answer := range one.kept {
 		check(answer.ID == one.lease, "a keep-alive of %x", answer.ID)
+	}
+	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); {
+		check(scenario.Quiet(client.events), "something happens while all are kept alive")
 	}
 	three.die()
 	client.until(map[string]string{"two": "10.0.0.2:81"}, prefix)
