@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "it tells how long a run took")]
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -84,13 +85,16 @@ fn entropy() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+thread_local! {
+    /// What the thread's last panic said, and where.
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
 /// A run; a panic of the member is a violation too.
 fn guarded(seed: u64, options: Options) -> Report {
     let options = Options { entropy: entropy(), ..options };
-    catch_unwind(AssertUnwindSafe(|| run(seed, options))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        let violations = vec![Violation::new("panic", text.unwrap_or_default())];
+    catch_unwind(AssertUnwindSafe(|| run(seed, options))).unwrap_or_else(|_| {
+        let violations = vec![Violation::new("panic", PANIC.take())];
         let summary = format!("seed {seed}: panicked");
         Report { violations, trace: Trace::new(false), summary, counts: Vec::new() }
     })
@@ -293,6 +297,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // A panic is a violation like any other, and shown with its seed.
+    std::panic::set_hook(Box::new(|panic| PANIC.set(panic.to_string())));
     let mut tally = Tally::default();
     if arguments.list {
         Mutant::ALL.iter().for_each(|m| println!("{} -> {}: {}", m.name(), m.checker(), m.text()));

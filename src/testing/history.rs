@@ -281,12 +281,28 @@ pub struct Truth {
     pub calm: Time,
     /// When the run ended.
     pub ended: Time,
+    /// How far the member's queues got.
+    pub queues: Vec<HighWater>,
 }
 
 impl Truth {
     /// The last revision.
     pub fn revision(&self) -> Revision {
         i64::try_from(self.revisions.len()).expect("few revisions") + 1
+    }
+
+    /// Takes over how full queues are: name, items, bound.
+    pub fn note_queues(&mut self, marks: &[(&'static str, usize, u64)]) {
+        if self.queues.is_empty() {
+            self.queues.extend(marks.iter().map(|(queue, _, bound)| HighWater {
+                queue,
+                highest: 0,
+                bound: *bound,
+            }));
+        }
+        for (mark, (_, items, _)) in self.queues.iter_mut().zip(marks) {
+            mark.highest = mark.highest.max(*items as u64);
+        }
     }
 
     /// What a revision changed, if it is there.

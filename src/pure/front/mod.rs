@@ -110,6 +110,25 @@ pub struct Front {
     counts: Vec<RpcCounts>,
     received_bytes: u64,
     sent_bytes: u64,
+    /// Wishes at once.
+    credits: usize,
+    /// Canary M24: every so many writes are answered with an error after they were proposed; 0 is never.
+    #[cfg(any(test, feature = "testing"))]
+    deny_every: u64,
+}
+
+/// How full a shard's queues are, the fullest of each kind.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Wishes not yet answered.
+    pub wishes: usize,
+    /// Bytes of their payloads.
+    pub wish_bytes: usize,
+    /// Of a connection.
+    pub session: session::Queues,
+    /// Bytes of events of a watch stream.
+    pub watch_bytes: usize,
 }
 
 impl Front {
@@ -136,6 +155,9 @@ impl Front {
             counts: vec![RpcCounts::default(); Rpc::ALL.len()],
             received_bytes: 0,
             sent_bytes: 0,
+            credits: limits::request::PROPOSALS_OUTSTANDING_MAX,
+            #[cfg(any(test, feature = "testing"))]
+            deny_every: 0,
             config,
         }
     }
@@ -303,7 +325,7 @@ impl Front {
     }
 
     fn has_credit(&self) -> bool {
-        self.outstanding < limits::request::PROPOSALS_OUTSTANDING_MAX
+        self.outstanding < self.credits
             && self.outstanding_bytes < limits::request::PROPOSAL_BYTES_OUTSTANDING_MAX
     }
 
@@ -350,6 +372,41 @@ impl Front {
     /// Watches, for metrics.
     pub fn watch_counts(&self) -> crate::pure::watch::Counts {
         self.hub.counts()
+    }
+
+    /// Gives it fewer credits than the server has, so that a test gets to their end.
+    ///
+    /// # Panics
+    /// If they are more: the mailboxes have no room for them.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn set_credits(&mut self, credits: usize) {
+        assert!(credits <= limits::request::PROPOSALS_OUTSTANDING_MAX, "mailboxes hold so many");
+        self.credits = credits;
+    }
+
+    /// Canary M24.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn deny_every(&mut self, writes: u64) {
+        self.deny_every = writes;
+    }
+
+    /// How full its queues are now, for the checker of bounded memory.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn queues(&self) -> Queues {
+        let mut fullest = session::Queues::default();
+        for session in self.connections.iter().flatten().map(|connection| connection.session.queues()) {
+            fullest.unsent_bytes = fullest.unsent_bytes.max(session.unsent_bytes);
+            fullest.output_bytes = fullest.output_bytes.max(session.output_bytes);
+            fullest.control_replies = fullest.control_replies.max(session.control_replies);
+            fullest.events = fullest.events.max(session.events);
+            fullest.unfinished_bytes = fullest.unfinished_bytes.max(session.unfinished_bytes);
+        }
+        Queues {
+            wishes: self.outstanding,
+            wish_bytes: self.outstanding_bytes,
+            session: fullest,
+            watch_bytes: self.hub.queued_event_bytes_max(),
+        }
     }
 
     /// Wishes not yet answered.

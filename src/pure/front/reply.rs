@@ -62,6 +62,11 @@ impl Front {
 
     fn answer_outcome(&mut self, connection: &mut Connection, call: &Call, outcome: Outcome, view: &View) {
         let (stream, rpc) = (call.stream, call.rpc);
+        #[cfg(any(test, feature = "testing"))]
+        if self.deny_every > 0 && view.kv.revision().unsigned_abs().is_multiple_of(self.deny_every) {
+            self.end(connection, stream, rpc, &status::NO_SPACE);
+            return;
+        }
         match outcome {
             Outcome::Nothing => unreachable!("no client asks for the member's own entries"),
             Outcome::Failed(error) => self.end(connection, stream, rpc, &status_of(error)),

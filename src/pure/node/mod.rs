@@ -93,6 +93,30 @@ pub struct Node {
     segment_retry: Option<Monotonic>,
     stopping: bool,
     counters: Counters,
+    #[cfg(any(test, feature = "testing"))]
+    planted: Planted,
+}
+
+/// Bugs that a test has planted.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Planted {
+    /// M13: leases go by the wall clock, which is ahead of the monotonic one by so many nanoseconds.
+    pub wall_ahead: i64,
+    /// M25: after a start the revision is that of the newest key.
+    pub revision_of_newest_key: bool,
+}
+
+/// How full the sequencer's queues are.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Entries that are committed and not applied.
+    pub committed: usize,
+    /// Requests that wait for their entries.
+    pub waiting: usize,
+    /// Keepalives that wait for a revoke.
+    pub expiring: usize,
 }
 
 /// What is to happen when an entry was applied.
@@ -167,6 +191,7 @@ impl Node {
             Ask::ProposeAndClean(payload) => self.propose(payload, Waiter::ReplyWhenClean(ticket)),
             Ask::KeepAlive(id) => self.renew(ticket, id, now),
             Ask::TimeToLive(id) => {
+                let now = self.lease_time(now);
                 let remaining = self.deadlines.as_ref().and_then(|d| d.remaining_seconds(id, now));
                 self.reply(ticket, Reply::Remaining(remaining));
             }
@@ -201,8 +226,25 @@ impl Node {
         }
     }
 
+    /// The clock of leases: the monotonic one, outside of canaries.
+    fn lease_time(&self, now: Monotonic) -> Monotonic {
+        #[cfg(any(test, feature = "testing"))]
+        return Monotonic(now.0.saturating_add_signed(self.planted.wall_ahead));
+        #[cfg(not(any(test, feature = "testing")))]
+        return now;
+    }
+
+    /// The monotonic time of a time of leases.
+    fn of_lease_time(&self, at: Monotonic) -> Monotonic {
+        #[cfg(any(test, feature = "testing"))]
+        return Monotonic(at.0.saturating_add_signed(-self.planted.wall_ahead));
+        #[cfg(not(any(test, feature = "testing")))]
+        return at;
+    }
+
     /// Renews a lease; one that has expired waits for its revoke, so that nobody is told it lives (H13).
     fn renew(&mut self, ticket: Ticket, id: LeaseId, now: Monotonic) {
+        let now = self.lease_time(now);
         let renewal = self.deadlines.as_mut().map_or(Renewal::Unknown, |d| d.renew(id, now));
         match renewal {
             Renewal::Renewed(ttl) => {
@@ -295,7 +337,8 @@ impl Node {
     }
 
     fn check_timers(&mut self, now: Monotonic) {
-        let due = self.deadlines.as_mut().map(|d| d.poll_due(now)).unwrap_or_default();
+        let lease_time = self.lease_time(now);
+        let due = self.deadlines.as_mut().map(|d| d.poll_due(lease_time)).unwrap_or_default();
         for id in due {
             self.counters.leases_expired += 1;
             self.propose_own(Operation::LeaseRevoke(LeaseRevokeRequest { id }), None);
@@ -313,6 +356,7 @@ impl Node {
     /// When [`Node::turn`] has to be called if nothing else happens.
     pub fn next_timeout(&self) -> Option<Monotonic> {
         let leases = self.deadlines.as_ref().and_then(Deadlines::next_timeout);
+        let leases = leases.map(|at| self.of_lease_time(at));
         let idle =
             self.idle_since.filter(|_| self.log.needs_idle_batch()).map(|since| since + IDLE_BATCH_AFTER);
         [leases, idle, self.segment_retry].into_iter().flatten().min()
@@ -476,6 +520,11 @@ impl Node {
         if term != self.raft.term() || !self.leads() {
             return;
         }
+        #[cfg(any(test, feature = "testing"))]
+        if self.planted.revision_of_newest_key && self.publishing == Publishing::NotBegun {
+            self.applier.store_mut().forget_revision();
+        }
+        let now = self.lease_time(now);
         self.deadlines = Some(Deadlines::promote(self.applier.leases(), now, self.config.election_timeout));
         if self.publishing == Publishing::NotBegun {
             let own = self.own_entries();
@@ -493,6 +542,7 @@ impl Node {
         match &outcome {
             Outcome::LeaseGrant { id, ttl, .. } => {
                 self.counters.leases_granted += 1;
+                let now = self.lease_time(now);
                 if let Some(deadlines) = &mut self.deadlines {
                     deadlines.granted(*id, *ttl, now);
                 }
@@ -614,6 +664,28 @@ impl Node {
     /// True while entries wait for the disk or to be applied.
     pub fn has_work_in_flight(&self) -> bool {
         !self.waiting.is_empty() || !self.proposed.is_empty() || self.applying.is_some()
+    }
+
+    /// Plants bugs.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
+    }
+
+    /// Lets records lie in segments of another size, before the first one.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn set_record_segment_bytes(&mut self, bytes: usize) {
+        self.applier.store_mut().set_segment_bytes(bytes);
+    }
+
+    /// How full its queues are now, for the checker of bounded memory.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn queues(&self) -> Queues {
+        Queues {
+            committed: self.committed.len(),
+            waiting: self.waiting.len() + self.proposed.len(),
+            expiring: self.expiring.len(),
+        }
     }
 
     /// Counts for metrics.

@@ -66,6 +66,8 @@ impl Node {
             segment_retry: None,
             stopping: false,
             counters: Counters::default(),
+            #[cfg(any(test, feature = "testing"))]
+            planted: super::Planted::default(),
         }
     }
 

@@ -82,6 +82,22 @@ impl Default for Config {
     }
 }
 
+/// How full a session's queues are.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Bytes of answers that wait to be sent.
+    pub unsent_bytes: usize,
+    /// Those of them that wait for no window.
+    pub output_bytes: usize,
+    /// Acks and resets among the latter.
+    pub control_replies: usize,
+    /// Events that were not taken.
+    pub events: usize,
+    /// Bytes of unfinished messages.
+    pub unfinished_bytes: usize,
+}
+
 /// What a client wants.
 #[derive(Debug)]
 pub enum SessionEvent {
@@ -387,6 +403,17 @@ impl Session {
             Protocol::Http2(rpc) => rpc.unsent_bytes(),
             Protocol::Http1(http1) => http1.unsent_bytes(),
             Protocol::Sniffing { .. } | Protocol::Closed => 0,
+        }
+    }
+
+    /// How full its queues are now, for the checker of bounded memory.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn queues(&self) -> Queues {
+        match &self.protocol {
+            Protocol::Http2(rpc) => rpc.queues(),
+            Protocol::Sniffing { .. } | Protocol::Http1(_) | Protocol::Closed => {
+                Queues { unsent_bytes: self.unsent_bytes(), ..Queues::default() }
+            }
         }
     }
 

@@ -183,6 +183,18 @@ impl Rpc {
         self.connection.unsent_bytes()
     }
 
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn queues(&self) -> super::Queues {
+        let (output_bytes, control_replies) = self.connection.output_queue();
+        super::Queues {
+            unsent_bytes: self.connection.unsent_bytes(),
+            output_bytes,
+            control_replies,
+            events: self.events.len(),
+            unfinished_bytes: self.unfinished_bytes,
+        }
+    }
+
     pub(super) fn streams_live(&self) -> usize {
         self.connection.streams_live()
     }

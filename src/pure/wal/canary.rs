@@ -10,6 +10,9 @@ pub struct Canaries {
     /// M16: recovery cuts at the first bad record although `durable_to` covers it.
     #[cfg(any(test, feature = "testing"))]
     pub cut_at_damage: bool,
+    /// M15: recovery takes frames whatever their check sums say.
+    #[cfg(any(test, feature = "testing"))]
+    pub ignore_checksums: bool,
     /// M17: a failed write is taken for a good one, as if a second sync had "succeeded".
     #[cfg(any(test, feature = "testing"))]
     pub believe_failed_write: bool,
@@ -24,6 +27,13 @@ impl Canaries {
     pub(super) fn cuts_at_damage(&self) -> bool {
         #[cfg(any(test, feature = "testing"))]
         return self.cut_at_damage;
+        #[cfg(not(any(test, feature = "testing")))]
+        return false;
+    }
+
+    pub(super) fn ignores_checksums(&self) -> bool {
+        #[cfg(any(test, feature = "testing"))]
+        return self.ignore_checksums;
         #[cfg(not(any(test, feature = "testing")))]
         return false;
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::format::{
     BATCH_EARLY, BATCH_HEADER_BYTES, BatchHeader, FORMAT_VERSION, Frame, FrameKind, Identity, Lsn,
-    SEGMENT_HEADER_BYTES, SegmentHead, SegmentHeader, decode_frames, is_zero,
+    SEGMENT_HEADER_BYTES, SegmentHead, SegmentHeader, is_zero, walk_frames,
 };
 use super::fresh::{FreshSegment, FreshSpec, TailBatch, frame_fresh};
 use super::{Config, Resume};
@@ -471,7 +471,8 @@ impl Recovery {
             return Err(stop(offset, Damage::Frame, false));
         };
         let mut frames = Vec::new();
-        decode_frames(&batch, bytes, |frame, at| frames.push((frame, start + at)))
+        let checked = !self.config.canaries.ignores_checksums();
+        walk_frames(&batch, bytes, checked, |frame, at| frames.push((frame, start + at)))
             .map_err(|broken| stop(offset + broken.0, Damage::Frame, false))?;
         Ok((batch, frames))
     }
@@ -570,8 +571,9 @@ impl Recovery {
 
     fn first_index_of_tail(&self) -> LogIndex {
         let mut first = None;
+        let checked = !self.config.canaries.ignores_checksums();
         for batch in &self.tail {
-            decode_frames(&batch.header, &batch.bytes, |frame, _| {
+            walk_frames(&batch.header, &batch.bytes, checked, |frame, _| {
                 if frame.kind == FrameKind::Entry {
                     first.get_or_insert(frame.index);
                 }

@@ -294,6 +294,7 @@ impl Flow {
                     self.ahead.push_front(record);
                     return Step::Done(None);
                 }
+                Some(record) if self.is_dropped(registry, view, &record) => work.charge(1),
                 Some(record) => {
                     assert!(record.main() >= self.next, "the log is in order");
                     work.charge(1);
@@ -301,6 +302,18 @@ impl Flow {
                 }
             }
         }
+    }
+
+    /// Canary M9: who catches up does not see the deletes of the compact revision.
+    #[cfg(any(test, feature = "testing"))]
+    fn is_dropped(&self, registry: &Registry, view: &KvView, record: &RecordRef) -> bool {
+        let at_compaction = record.is_tombstone() && record.main() == view.compact_revision();
+        at_compaction && self.place != Place::Flow && registry.is_canary(Canary::Drop)
+    }
+
+    #[cfg(not(any(test, feature = "testing")))]
+    fn is_dropped(&self, _: &Registry, _: &KvView, _: &RecordRef) -> bool {
+        false
     }
 
     /// Reads some records ahead, none at the end of the log. Pending if there is none for now.

@@ -86,6 +86,12 @@ impl Hub {
         key
     }
 
+    /// The most bytes of events that any stream holds.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn queued_event_bytes_max(&self) -> usize {
+        self.registry.streams.iter().map(|(_, stream)| stream.event_bytes()).max().unwrap_or(0)
+    }
+
     /// Closes a stream: nothing more comes from it. Its watchers go in the following slices.
     pub fn close_stream(&mut self, key: StreamKey) {
         let Some(stream) = self.registry.streams.remove(key.0) else { return };

@@ -112,6 +112,8 @@ pub enum Canary {
     Twice,
     /// M11: a revision is split over responses.
     Split,
+    /// M9: the deletes of the compact revision are gone.
+    Drop,
     /// M23: a watcher whose stream is full loses the event.
     Swallow,
 }

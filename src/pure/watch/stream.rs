@@ -156,6 +156,13 @@ impl Stream {
         self.queued_bytes
     }
 
+    /// The former without what answers the client's own requests.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn event_bytes(&self) -> usize {
+        let answers = self.queue.iter().filter(|queued| queued.events() == 0).map(Queued::cost);
+        self.queued_bytes - answers.sum::<usize>()
+    }
+
     /// Events that wait in the queue.
     pub fn queued_events(&self) -> u64 {
         self.queue.iter().map(Queued::events).sum()

@@ -22,5 +22,6 @@ pub fn all(history: &History, truth: &Truth) -> Vec<Violation> {
     violations.extend(leases::check(history, truth, &replay.model));
     violations.extend(durable::ledger(history, truth));
     violations.extend(durable::monotone(history, truth));
+    violations.extend(queues::check(&truth.queues));
     violations
 }

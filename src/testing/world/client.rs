@@ -7,7 +7,7 @@ use super::wire::{Got, Wire};
 use super::{Event, MILLI, Outside, Phase, SECOND};
 use crate::pure::api::codec::{Encode, encode};
 use crate::pure::api::requests::{
-    LeaseKeepAliveRequest, WatchCancelRequest, WatchCreateRequest, WatchRequest,
+    LeaseKeepAliveRequest, RangeRequest, WatchCancelRequest, WatchCreateRequest, WatchRequest,
 };
 use crate::pure::types::{LeaseId, Revision};
 use crate::stdx::prng::Prng;
@@ -37,6 +37,8 @@ pub(super) struct Client {
     pub(super) next_value: u64,
     /// The greatest revision that it was told of.
     pub(super) latest: Revision,
+    /// The last compaction of its own.
+    pub(super) compacted_at: Revision,
     /// Watches to open again after the connection was lost.
     resume: Vec<WatchCreateRequest>,
     /// Calls to make again: reads of which nothing was heard, and what the member did not take.
@@ -74,6 +76,7 @@ impl Client {
             next_lease: 1,
             next_value: 0,
             latest: 1,
+            compacted_at: 1,
             resume: Vec::new(),
             retry: VecDeque::new(),
             heard: 0,
@@ -183,6 +186,26 @@ impl Outside {
             outcome: Outcome::Unknown,
         });
         self.after(timeout, Event::Timeout { client: id, link, stream });
+    }
+
+    /// Asks for everything, many times, and reads nothing for a while.
+    pub(super) fn flood(&mut self, id: usize) {
+        self.counts.floods += 1;
+        for _ in 0..self.plan.flood {
+            let every = RangeRequest { key: "k".into(), range_end: "l".into(), ..RangeRequest::default() };
+            self.call(id, Request::Range(every));
+        }
+        let link = self.clients[id].link.expect("the client is connected");
+        let time = self.delay(100 * MILLI, SECOND);
+        self.stop_reading(link, time);
+    }
+
+    /// Asks for all dead bytes to be given back. The answer says nothing that could be judged.
+    pub(super) fn defragment(&mut self, id: usize) {
+        self.counts.defragments += 1;
+        let wire = self.clients[id].wire();
+        let stream = wire.open("/etcdserverpb.Maintenance/Defragment");
+        wire.message(stream, &[], true);
     }
 
     pub(super) fn call_timed_out(&mut self, id: usize, link: usize, stream: u32) {
@@ -406,6 +429,9 @@ impl Outside {
                 client.leases.push(grant.id);
             }
             client.latest = client.latest.max(revision);
+            if let Request::Compact(compact) = &call.request {
+                client.compacted_at = client.compacted_at.max(compact.revision);
+            }
             call.outcome = Outcome::Answered { revision, answer };
             call.returned = now;
         }

@@ -11,7 +11,8 @@ use super::{FIRST, MILLI, Outside};
 use crate::edge::io::Io as _;
 use crate::edge::mesh::Reader;
 use crate::edge::shard::{Loop, Seat, Stopped};
-use crate::pure::node::View;
+use crate::pure::front::Front;
+use crate::pure::node::{Node, View};
 use crate::testing::history::Time;
 
 use super::network::SimSocket;
@@ -54,7 +55,18 @@ impl Cores {
 
     /// True once the member has published itself.
     pub(super) fn is_ready(&mut self) -> bool {
-        self.first().sequencer().node.is_ready()
+        self.node().is_ready()
+    }
+
+    /// The sequencer's.
+    pub(super) fn node(&mut self) -> &mut Node {
+        &mut self.first().sequencer().node
+    }
+
+    /// Of all cores that serve and have not ended.
+    pub(super) fn fronts(&mut self) -> impl Iterator<Item = &mut Front> {
+        let loops = self.0.iter_mut().filter_map(|core| core.work.as_mut());
+        loops.filter_map(Loop::shard).map(|shard| &mut shard.front)
     }
 
     /// Access to the newest view.

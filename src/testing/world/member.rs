@@ -24,6 +24,7 @@ use crate::pure::session;
 use crate::pure::types::Revision;
 use crate::pure::wal::{self, Canaries, Identity, Refused};
 use crate::pure::watch::{Canary, HubConfig};
+use crate::pure::wire::h2::connection::SendLimits;
 use crate::stdx::prng::Prng;
 use crate::testing::canary::Mutant;
 use crate::testing::checkers;
@@ -77,7 +78,10 @@ fn finish(world: &Rc<RefCell<Outside>>, options: Options, seed: u64) -> Report {
     }
     let mut world = world.borrow_mut();
     let world = &mut *world;
-    if !failed {
+    if failed {
+        // What stopped the run is known; a revision that went back is one thing to C8 and another one to C10.
+        world.violations.extend(checkers::durable::monotone(&world.history, &world.truth));
+    } else {
         world.violations.extend(checkers::all(&world.history, &world.truth));
     }
     let answered = world.history.calls.iter().filter(|call| call.revision().is_some()).count();
@@ -172,6 +176,7 @@ fn wal_config(world: &Outside) -> wal::Config {
     let canaries = Canaries {
         skip_sync_every: if world.canary == Some(Mutant::M1) { 3 } else { 0 },
         cut_at_damage: world.canary == Some(Mutant::M16),
+        ignore_checksums: world.canary == Some(Mutant::M15),
         believe_failed_write: world.canary == Some(Mutant::M17),
     };
     wal::Config {
@@ -183,14 +188,14 @@ fn wal_config(world: &Outside) -> wal::Config {
 }
 
 fn start(world: &Rc<RefCell<Outside>>, options: Options) -> Result<Cores, NotStarted> {
-    let (config, mut seeds, now) = {
+    let (config, mut seeds, now, wall_ahead) = {
         let mut world = world.borrow_mut();
         world.dying = None;
         world.stop_asked = Arc::new(AtomicBool::new(false));
         world.completions.iter_mut().for_each(Vec::clear);
         let cut = world.plan.cut_recovery && world.phase == Phase::Faults && world.prng.chance(1, 3);
         world.fuse = cut.then(|| u32::try_from(world.prng.below(12)).expect("few"));
-        (wal_config(&world), Prng::new(world.prng.next_u64()), world.now)
+        (wal_config(&world), Prng::new(world.prng.next_u64()), world.now, world.wall_ahead)
     };
     let store = Store(world);
     let urls = vec![PEER_URL.to_owned()];
@@ -216,7 +221,7 @@ fn start(world: &Rc<RefCell<Outside>>, options: Options) -> Result<Cores, NotSta
     } else {
         log.resume_raft(raft_config).expect("the log has this member alone")
     };
-    let ids = RequestIds::new(member.id, now / MILLI);
+    let ids = RequestIds::new(member.id, now.saturating_add_signed(wall_ahead) / MILLI);
     let node_config = node::Config {
         member_id: member.id,
         name: "sim".to_owned(),
@@ -228,11 +233,18 @@ fn start(world: &Rc<RefCell<Outside>>, options: Options) -> Result<Cores, NotSta
         delete_order_seed: (options.canary == Some(Mutant::M19)).then_some(options.entropy),
     };
     let front = front_config(&world.borrow(), identity, ids, &mut seeds);
-    let wiring = Wiring { cores: world.borrow().plan.cores, connections_max: u64::MAX };
+    let plan = world.borrow().plan.clone();
+    let wiring = Wiring { cores: plan.cores, connections_max: u64::MAX };
     let seats = assemble::assemble(log, raft, node_config, front, wiring);
     let asked = Arc::clone(&world.borrow().stop_asked);
     world.borrow_mut().running = true;
-    Ok(Cores::new(world, seats, Box::new(move || asked.load(Ordering::Relaxed))))
+    let mut cores = Cores::new(world, seats, Box::new(move || asked.load(Ordering::Relaxed)));
+    for front in cores.fronts() {
+        front.set_credits(plan.credits);
+        front.deny_every(if options.canary == Some(Mutant::M24) { 7 } else { 0 });
+    }
+    cores.node().set_record_segment_bytes(plan.record_segment_bytes);
+    Ok(cores)
 }
 
 fn recover(
@@ -255,6 +267,10 @@ fn recover(
 fn front_config(world: &Outside, identity: Identity, ids: RequestIds, seeds: &mut Prng) -> front::Config {
     let mut session = session::Config::new(front::resolve);
     session.h2.seed = seeds.next_u64();
+    session.h2.send = world.plan.send;
+    if world.canary == Some(Mutant::M26) {
+        session.h2.send = SendLimits { connection: usize::MAX, stalled: usize::MAX, ..world.plan.send };
+    }
     session.h2.concurrent_streams_max = world.plan.streams_max;
     if world.plan.keepalive_idle > 0 {
         session.h2.keepalive_idle = Duration::from_nanos(world.plan.keepalive_idle);
@@ -266,6 +282,8 @@ fn front_config(world: &Outside, identity: Identity, ids: RequestIds, seeds: &mu
     hub.fragment_bytes = 4 << 10;
     hub.canary = match world.canary {
         Some(Mutant::M8) => Some(Canary::Overtake),
+        Some(Mutant::M9) => Some(Canary::Drop),
+        Some(Mutant::M23) => Some(Canary::Swallow),
         Some(Mutant::M10) => Some(Canary::Twice),
         Some(Mutant::M11) => Some(Canary::Split),
         _ => None,
@@ -290,7 +308,9 @@ fn live(world: &Rc<RefCell<Outside>>, cores: &mut Cores) {
     let mut ready = false;
     let mut observed = LogCursor::default();
     loop {
+        plant(world, cores);
         let turned = cores.turn(world);
+        look_at_queues(world, cores);
         if world.borrow().is_dead() {
             break;
         }
@@ -318,6 +338,52 @@ fn live(world: &Rc<RefCell<Outside>>, cores: &mut Cores) {
     if let Some(life) = world.truth.lives.last_mut().filter(|_| ready) {
         life.ended = now;
     }
+}
+
+/// Canaries of the sequencer.
+fn plant(world: &Rc<RefCell<Outside>>, cores: &mut Cores) {
+    let world = world.borrow();
+    cores.node().plant(node::Planted {
+        wall_ahead: if world.canary == Some(Mutant::M13) { world.wall_ahead } else { 0 },
+        revision_of_newest_key: world.canary == Some(Mutant::M25),
+    });
+}
+
+/// For C13: how full all queues are after a turn.
+fn look_at_queues(world: &Rc<RefCell<Outside>>, cores: &mut Cores) {
+    let node = cores.node().queues();
+    for front in cores.fronts() {
+        look_at_shard(&mut world.borrow_mut(), front.queues(), node);
+    }
+}
+
+fn look_at_shard(world: &mut Outside, front: front::Queues, node: node::Queues) {
+    let (plan, preparing) = (&world.plan, world.preparing as usize);
+    let answer = plan.answer_bytes_max();
+    let watch_bytes = plan.queue_bytes_max as u64 + answer;
+    // Answers of what was under way when the bound was reached come on top of it, and a watch stream's message.
+    let under_way = plan.credits.min(plan.calls_at_once) as u64 + 2;
+    let unsent = plan.send.stalled as u64 + under_way * answer + watch_bytes;
+    let credits = plan.credits as u64;
+    let all_credits = credits * plan.cores as u64;
+    let wish_bytes =
+        (limits::request::PROPOSAL_BYTES_OUTSTANDING_MAX + limits::request::REQUEST_BYTES_MAX_DEFAULT) as u64;
+    let unfinished = (limits::http2::UNFINISHED_MESSAGE_BYTES_MAX + limits::http2::FRAME_BYTES_MAX) as u64;
+    let marks = [
+        ("wishes to the sequencer", front.wishes, credits),
+        ("bytes of wishes", front.wish_bytes, wish_bytes),
+        ("bytes of unsent answers", front.session.unsent_bytes, unsent),
+        ("bytes of output", front.session.output_bytes, limits::http2::OUTPUT_BYTES_MAX as u64),
+        ("control replies", front.session.control_replies, limits::http2::CONTROL_REPLIES_MAX as u64),
+        ("events of a session", front.session.events, limits::http2::EVENTS_WAITING_MAX as u64),
+        ("bytes of unfinished messages", front.session.unfinished_bytes, unfinished),
+        ("bytes of a watch stream's events", front.watch_bytes, watch_bytes),
+        ("committed entries", node.committed, limits::request::APPLY_BACKLOG_ENTRIES_MAX + all_credits),
+        ("requests that wait for entries", node.waiting, all_credits + 2),
+        ("keepalives that wait for a revoke", node.expiring, all_credits),
+        ("segments being made", preparing, limits::log::PREPARATIONS_MAX as u64),
+    ];
+    world.truth.note_queues(&marks);
 }
 
 /// Compares all that the first view of a life shows with what was published before, and takes over what is new.

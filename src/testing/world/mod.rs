@@ -169,6 +169,8 @@ struct Outside {
     rotten: Vec<(String, usize, u8)>,
     phase: Phase,
     over: bool,
+    /// Nanoseconds by which the wall clock is ahead of true time.
+    wall_ahead: i64,
     counts: Counts,
 }
 
@@ -198,6 +200,9 @@ struct Counts {
     resumed: u64,
     compacted_watches: u64,
     no_space: u64,
+    jumps: u64,
+    floods: u64,
+    defragments: u64,
     turns: u64,
 }
 
@@ -210,6 +215,9 @@ impl Counts {
             ("write errors", self.write_errors),
             ("times without space", self.no_space),
             ("refused logs", self.refusals),
+            ("clock jumps", self.jumps),
+            ("floods", self.floods),
+            ("defragmentations", self.defragments),
             ("links closed", self.cuts_of_links),
             ("links reset", self.resets),
             ("links half-open", self.half_open),
@@ -273,6 +281,7 @@ impl Outside {
             rotten: Vec::new(),
             phase: Phase::Faults,
             over: false,
+            wall_ahead: 0,
             counts: Counts::default(),
             plan,
         };
@@ -421,6 +430,13 @@ impl Outside {
             plan::Fault::ResetLink => self.link_fault(LinkFault::Reset),
             plan::Fault::LoseLink => self.link_fault(LinkFault::Lose),
             plan::Fault::StickLink => self.link_fault(LinkFault::Stick),
+            plan::Fault::Jump => {
+                // Of up to an hour, to and fro.
+                self.counts.jumps += 1;
+                let hour = 3_600 * SECOND;
+                let by = self.prng.below(2 * hour).cast_signed() - hour.cast_signed();
+                self.wall_ahead += by;
+            }
             plan::Fault::Refuse => self.refuse_connections(),
             plan::Fault::Stall => {
                 let time = self.delay(10 * MILLI, 1_500 * MILLI);

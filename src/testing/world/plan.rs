@@ -1,6 +1,7 @@
 //! What a seed makes of a run: sizes, rates, which faults there are.
 
 use super::{MILLI, SECOND};
+use crate::pure::wire::h2::connection::SendLimits;
 use crate::stdx::prng::Prng;
 use crate::testing::canary::Mutant;
 use crate::testing::history::Time;
@@ -58,6 +59,16 @@ pub struct Plan {
     pub compact_every: u64,
     /// Periodic watch progress.
     pub progress_interval: Time,
+    /// Wishes that the member's front has under way at once.
+    pub credits: usize,
+    /// Bytes that may wait to be sent: the real bounds, or small ones that runs get to.
+    pub send: SendLimits,
+    /// Size of the segments of records in memory.
+    pub record_segment_bytes: usize,
+    /// Clients ask for all dead bytes to be given back now and then.
+    pub defragments: bool,
+    /// Now and then a client asks for so much at once, and does not read; 0 for never.
+    pub flood: usize,
     /// How long faults come.
     pub fault_time: Time,
     /// How long work goes on without faults.
@@ -80,6 +91,7 @@ pub(super) enum Fault {
     LoseLink,
     StickLink,
     Refuse,
+    Jump,
 }
 
 impl Fault {
@@ -95,14 +107,20 @@ impl Fault {
         Fault::LoseLink,
         Fault::StickLink,
         Fault::Refuse,
+        Fault::Jump,
     ];
 }
 
-const FAULTS: usize = 11;
+const FAULTS: usize = 12;
+
+/// Bounds of what waits to be sent that runs get to.
+const SMALL_SEND: SendLimits =
+    SendLimits { stream: 8 << 10, stream_min: 1 << 10, connection: 32 << 10, stalled: 128 << 10 };
 
 impl Plan {
     pub(super) fn draw(prng: &mut Prng, canary: Option<Mutant>) -> Plan {
         let big = prng.chance(1, 6);
+        let small = prng.chance(1, 2);
         let keys_max = if prng.chance(1, 2) { 6 } else { 40 };
         let mut plan = Plan {
             clients: 1 + prng.below(5) as usize,
@@ -130,6 +148,11 @@ impl Plan {
             cut_recovery: prng.chance(1, 3),
             compact_every: [0, 20, 100][prng.below(3) as usize],
             progress_interval: [100 * MILLI, 2 * SECOND, 600 * SECOND][prng.below(3) as usize],
+            credits: if small { 2 + prng.below(6) as usize } else { 4_096 },
+            send: if small { SMALL_SEND } else { SendLimits::default() },
+            record_segment_bytes: if prng.chance(1, 2) { 4 << 10 } else { 1 << 20 },
+            defragments: prng.chance(1, 3),
+            flood: if !big && prng.chance(1, 6) { 50 + prng.below(150) as usize } else { 0 },
             fault_time: (3 + prng.below(9)) * SECOND,
             calm_time: (4 + prng.below(2)) * SECOND,
             rest_time: 60 * SECOND,
@@ -151,6 +174,11 @@ impl Plan {
         plan
     }
 
+    /// The longest answer to a single call, about: three ranges of everything in a transaction.
+    pub(super) fn answer_bytes_max(&self) -> u64 {
+        4 * self.keys * (self.value_bytes + 100) + 1_000
+    }
+
     /// Conditions under which a planted bug can show at all; how and when it shows is left to the seed.
     fn favour(&mut self, canary: Option<Mutant>) {
         match canary {
@@ -167,7 +195,26 @@ impl Plan {
                 self.window = 20_000;
                 self.call_every = 10 * MILLI;
             }
-            Some(Mutant::M11 | Mutant::M19) | None => {}
+            Some(Mutant::M9) => self.compact_every = 20,
+            Some(Mutant::M13) => self.expect_fault(Fault::Jump),
+            Some(Mutant::M15) => {
+                self.rot = true;
+                self.expect_fault(Fault::PowerCut);
+            }
+            Some(Mutant::M23) => {
+                self.stalls = true;
+                self.queue_bytes_max = 200;
+                self.window = 2_000;
+            }
+            Some(Mutant::M25) => {
+                self.compact_every = 20;
+                self.expect_fault(Fault::Kill);
+            }
+            Some(Mutant::M26) => {
+                (self.credits, self.send, self.flood) = (2, SMALL_SEND, 200);
+                (self.keys, self.value_bytes, self.queue_bytes_max) = (40, 600, 4 << 10);
+            }
+            Some(Mutant::M11 | Mutant::M19 | Mutant::M24) | None => {}
         }
     }
 

@@ -164,6 +164,7 @@ impl Client {
         let start_revision = match prng.below(6) {
             0 | 1 => 0,
             2 | 3 => self.latest - prng.below(40.min(self.latest as u64)) as i64,
+            4 if prng.chance(1, 2) => self.compacted_at,
             4 => 1,
             _ => self.latest + prng.below(20) as i64,
         };
@@ -215,6 +216,8 @@ impl Outside {
                 self.hold_watches(id, held);
             }
             18 => self.doze(id),
+            99 if self.plan.defragments => self.defragment(id),
+            98 if self.plan.flood > 0 && self.calls_waiting(id) <= self.plan.calls_at_once => self.flood(id),
             19..=25 => {
                 let client = &mut self.clients[id];
                 if !client.leases.is_empty() {

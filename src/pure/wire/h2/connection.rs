@@ -10,10 +10,11 @@ use super::head::{Judge, Part};
 use super::settings::PeerSettings;
 use super::streams::{Finish, State, Stream, StreamId, Streams};
 use crate::limits::http2::{
-    CHEAP_FRAMES_BURST, CHEAP_FRAMES_PER_SECOND, CONNECTION_WINDOW_BYTES, CONTINUATION_FRAMES_MAX,
-    CONTROL_REPLIES_MAX, FRAME_BYTES_MAX, HEADER_BLOCK_BYTES_MAX, HEADER_LIST_BYTES_MAX, OUTPUT_BYTES_MAX,
-    RESETS_BURST, RESETS_PER_SECOND, SETTINGS_FRAMES_BURST, SETTINGS_FRAMES_PER_SECOND, STREAM_WINDOW_BYTES,
-    STREAMS_LIVE_MAX,
+    CHEAP_FRAMES_BURST, CHEAP_FRAMES_PER_SECOND, CONNECTION_SEND_BYTES_MAX, CONNECTION_WINDOW_BYTES,
+    CONTINUATION_FRAMES_MAX, CONTROL_REPLIES_MAX, FRAME_BYTES_MAX, HEADER_BLOCK_BYTES_MAX,
+    HEADER_LIST_BYTES_MAX, OUTPUT_BYTES_MAX, RESETS_BURST, RESETS_PER_SECOND, SETTINGS_FRAMES_BURST,
+    SETTINGS_FRAMES_PER_SECOND, STALLED_SEND_BYTES_MAX, STREAM_SEND_BYTES_MAX, STREAM_SEND_BYTES_MIN,
+    STREAM_WINDOW_BYTES, STREAMS_LIVE_MAX,
 };
 use crate::pure::wire::hpack::{DecodeError, Decoder, FieldSink};
 use crate::stdx::slab::Key;
@@ -32,6 +33,32 @@ pub struct Config {
     pub keepalive_timeout: Duration,
     /// Seed of the streams' index.
     pub seed: u64,
+    /// What may wait to be sent.
+    pub send: SendLimits,
+}
+
+/// Bytes that may wait to be sent before producers have to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendLimits {
+    /// On a stream.
+    pub stream: usize,
+    /// What each stream may queue whatever the others do.
+    pub stream_min: usize,
+    /// On a connection.
+    pub connection: usize,
+    /// On a connection, if all but that waits for the windows of its own streams.
+    pub stalled: usize,
+}
+
+impl Default for SendLimits {
+    fn default() -> SendLimits {
+        SendLimits {
+            stream: STREAM_SEND_BYTES_MAX,
+            stream_min: STREAM_SEND_BYTES_MIN,
+            connection: CONNECTION_SEND_BYTES_MAX,
+            stalled: STALLED_SEND_BYTES_MAX,
+        }
+    }
 }
 
 impl Default for Config {
@@ -42,6 +69,7 @@ impl Default for Config {
             keepalive_idle: Duration::from_secs(2 * 60 * 60),
             keepalive_timeout: Duration::from_secs(20),
             seed: 0,
+            send: SendLimits::default(),
         }
     }
 }
@@ -355,6 +383,12 @@ impl<T: Default> Connection<T> {
     /// False while the client doesn't take what it caused us to send: reading on would only add to it.
     pub fn wants_read(&self) -> bool {
         self.output.len() < OUTPUT_BYTES_MAX / 4
+    }
+
+    /// Bytes in the output, and the control replies among them.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn output_queue(&self) -> (usize, usize) {
+        (self.output.len(), self.control_replies)
     }
 
     /// Number of live streams.

@@ -7,10 +7,7 @@ use super::error::Code;
 use super::frame;
 use super::streams::{End, Finish, State, StreamId};
 use super::transmit::{Piece, Transmit};
-use crate::limits::http2::{
-    CONNECTION_SEND_BYTES_MAX, COPIED_PIECE_BYTES_MAX, DIRECT_OUTPUT_BYTES_MAX, STALLED_SEND_BYTES_MAX,
-    STREAM_SEND_BYTES_MAX, STREAM_SEND_BYTES_MIN,
-};
+use crate::limits::http2::{COPIED_PIECE_BYTES_MAX, DIRECT_OUTPUT_BYTES_MAX};
 use crate::pure::wire::hpack::encoder;
 use crate::stdx::slab::Key;
 
@@ -101,10 +98,11 @@ impl<T: Default> Connection<T> {
     /// Bytes that the producer of a stream may queue; 0 for a dead stream.
     pub fn stream_room(&self, key: Key) -> usize {
         let Some(stream) = self.streams.get(key) else { return 0 };
-        let stream_room = STREAM_SEND_BYTES_MAX.saturating_sub(stream.queue_bytes);
-        let shared = stream_room.min(CONNECTION_SEND_BYTES_MAX.saturating_sub(self.queued_bytes));
+        let limits = self.config.send;
+        let stream_room = limits.stream.saturating_sub(stream.queue_bytes);
+        let shared = stream_room.min(limits.connection.saturating_sub(self.queued_bytes));
         // No room then always means that the stream itself has bytes queued, whose sending tells of room.
-        shared.max(STREAM_SEND_BYTES_MIN.saturating_sub(stream.queue_bytes))
+        shared.max(limits.stream_min.saturating_sub(stream.queue_bytes))
     }
 
     /// Asks to be told by [`Connection::poll_room`] when half of the stream's queue is free.
@@ -127,16 +125,16 @@ impl<T: Default> Connection<T> {
     /// True when the client takes too little for more answers to be made. Streams that it does not read hold the
     /// others back only when far more is queued on them.
     pub fn is_backlogged(&self) -> bool {
-        let unsent = self.unsent_bytes();
-        if unsent <= CONNECTION_SEND_BYTES_MAX {
+        let (unsent, limits) = (self.unsent_bytes(), self.config.send);
+        if unsent <= limits.connection {
             return false;
         }
         let only_streams_wait = self.send_window > 0 && self.ready.len() <= READY_STREAMS_COUNTED_MAX;
-        if !only_streams_wait || unsent > STALLED_SEND_BYTES_MAX {
+        if !only_streams_wait || unsent > limits.stalled {
             return true;
         }
         let ready = self.ready.iter().filter_map(|key| self.streams.get(*key));
-        self.output.len() + ready.map(|stream| stream.queue_bytes).sum::<usize>() > CONNECTION_SEND_BYTES_MAX
+        self.output.len() + ready.map(|stream| stream.queue_bytes).sum::<usize>() > limits.connection
     }
 
     /// True when `poll_transmit` would give something.
@@ -222,7 +220,7 @@ impl<T: Default> Connection<T> {
         }
         stream.queue_bytes -= length;
         stream.send_window -= length as i64;
-        if stream.room_wanted && stream.queue_bytes <= STREAM_SEND_BYTES_MAX / 2 {
+        if stream.room_wanted && stream.queue_bytes <= self.config.send.stream / 2 {
             stream.room_wanted = false;
             self.rooms.push_back(StreamId(stream.id));
         }
