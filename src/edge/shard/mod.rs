@@ -129,6 +129,11 @@ impl<I: Io> Loop<I> {
         &mut self.first.as_mut().expect("the first core has the sequencer").sequencer
     }
 
+    /// The newest view, on the first core.
+    pub fn views(&mut self) -> &mut Reader<View> {
+        &mut self.first.as_mut().expect("the first core has a reader of its own").views
+    }
+
     /// The shard, if this core serves clients.
     pub fn shard(&mut self) -> Option<&mut Shard> {
         self.shard.as_mut()
