@@ -126,10 +126,12 @@ pub mod http2 {
 pub mod slice {
     /// Apply, per turn.
     pub const APPLY_UNITS: u32 = 1_000;
-    /// All long reads of a shard, per turn; and the beginning of each read.
-    pub const RANGE_UNITS: u32 = 1_000;
+    /// The beginning of a read: a page of 500, as Kubernetes asks for, is answered at once.
+    pub const READ_BEGIN_UNITS: u32 = 600;
+    /// All long reads of a shard, per turn.
+    pub const RANGE_UNITS: u32 = 256;
     /// One long read, before the next one has its turn.
-    pub const RANGE_QUANTUM_UNITS: u32 = 250;
+    pub const RANGE_QUANTUM_UNITS: u32 = 128;
     /// Cleaning behind a compaction, per turn.
     pub const CLEAN_UNITS: u32 = 500;
     /// Watch delivery of a shard, per turn.
@@ -229,13 +231,13 @@ pub mod shard {
     /// TCP keepalive: idle time and interval, as etcd's listeners.
     pub const TCP_KEEPALIVE_SECONDS: i32 = 30;
     /// Bytes of one send, about. The rest follows when it is done.
-    pub const SEND_BYTES_MAX: usize = 256 * 1024;
+    pub const SEND_BYTES_MAX: usize = 128 * 1024;
     /// Unsent bytes up to which a connection is served before those with more.
     pub const SEND_SMALL_BYTES_MAX: usize = 16 * 1024;
     /// Bytes of one send of a connection with more, while others like it wait.
     pub const SEND_QUANTUM_BYTES: usize = 64 * 1024;
     /// Bytes of all such sends in one turn. Beyond: the next turn.
-    pub const SEND_BYTES_PER_TURN: usize = 256 * 1024;
+    pub const SEND_BYTES_PER_TURN: usize = 64 * 1024;
     /// Pieces (iovecs) of one send.
     pub const SEND_PIECES_MAX: usize = 64;
     /// Connections of a shard, however many descriptors there are. Beyond: closed as soon as accepted.

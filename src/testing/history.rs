@@ -94,6 +94,8 @@ pub enum Refusal {
     LeaseNotFound,
     LeaseExists,
     NoSpace,
+    /// HTTP/2 says that nothing was done about the call.
+    NotTaken,
     /// Anything else that is definite.
     Other,
 }
@@ -290,6 +292,71 @@ impl Truth {
     /// What a revision changed, if it is there.
     pub fn at(&self, revision: Revision) -> Option<&Published> {
         self.revisions.get(usize::try_from(revision - 2).ok()?)
+    }
+}
+
+/// How far a queue ever got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HighWater {
+    /// Which queue.
+    pub queue: &'static str,
+    /// The most that was ever in it, in the unit of its bound.
+    pub highest: u64,
+    /// What `limits.rs` declares, with what a single item may add to it.
+    pub bound: u64,
+}
+
+/// Something that crossed the member's border.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// When.
+    pub at: Time,
+    /// What kind of thing.
+    pub what: u64,
+    /// How long it was.
+    pub bytes: u64,
+    /// Checksum of its content.
+    pub crc: u32,
+}
+
+/// Everything that crossed the member's border, in order, as a hash; on demand each mark too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    hash: u64,
+    count: u64,
+    marks: Option<Vec<Mark>>,
+}
+
+impl Trace {
+    /// An empty one.
+    pub fn new(keep_marks: bool) -> Trace {
+        Trace { hash: 0xcbf2_9ce4_8422_2325, count: 0, marks: keep_marks.then(Vec::new) }
+    }
+
+    /// Appends a mark.
+    pub fn push(&mut self, mark: Mark) {
+        for word in [mark.at, mark.what, mark.bytes, u64::from(mark.crc)] {
+            self.hash = (self.hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+        }
+        self.count += 1;
+        if let Some(marks) = &mut self.marks {
+            marks.push(mark);
+        }
+    }
+
+    /// The hash of all marks.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Their number.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// All of them, if they were kept.
+    pub fn marks(&self) -> &[Mark] {
+        self.marks.as_deref().unwrap_or_default()
     }
 }
 

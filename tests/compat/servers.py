@@ -48,14 +48,14 @@ def die_with_parent():
 class Server:
     """One server process with a fresh data folder."""
 
-    def __init__(self, binary, *extra):
+    def __init__(self, binary, *extra, addresses=1):
         self.binary = binary
         self.folder = tempfile.mkdtemp(prefix="etchd-compat-")
-        self.port = free_port()
-        self.endpoint = f"127.0.0.1:{self.port}"
+        self.endpoints = [f"127.0.0.1:{free_port()}" for _ in range(addresses)]
+        self.endpoint = self.endpoints[0]
         command = template(binary).format(
             dir=os.path.join(self.folder, "data"),
-            client=f"http://{self.endpoint}",
+            client=",".join(f"http://{endpoint}" for endpoint in self.endpoints),
             peer=f"http://127.0.0.1:{free_port()}",
             advertise=ADVERTISED,
         )

@@ -2,7 +2,7 @@
 
 use etchd::pure::api::requests::RangeRequest;
 
-use super::client::{Client, Event, compaction, everything, keys, path, put, puts, revision};
+use super::client::{Client, Event, compaction, everything, get, keys, path, put, puts, revision};
 use super::server::{Server, on};
 use super::system::{Scratch, free_port};
 
@@ -65,4 +65,47 @@ fn a_long_range_is_one_instant_under_a_compaction() {
         assert!(found.iter().all(|kv| kv.value == value.as_bytes()), "all of it is from before");
         before = newest;
     }
+}
+
+/// Streams of a connection, and connections of a shard, take turns by bytes: a get that is asked for behind large
+/// lists is answered long before they end, on their own connection and on another one.
+#[test]
+fn a_small_read_overtakes_large_ones() {
+    const LISTS: usize = 8;
+    const VALUE_BYTES: usize = 1_000;
+    let (scratch, port) = (Scratch::new("turns"), free_port());
+    let mut command = on(&scratch.0.join("data"), port);
+    let server = Server::start_with(command.args(["--unsafe-no-fsync", "--shards", "1"]), port);
+    let mut client = server.connect();
+    let value = "v".repeat(VALUE_BYTES);
+    let count = set_all(&mut client, &value);
+    finish(&mut client, count, 0);
+    let streams: Vec<u32> =
+        (0..LISTS).map(|_| client.call(path::RANGE, &everything()).expect("the server reads")).collect();
+    let small = client.call(path::RANGE, &get(b"key/00000007")).expect("the server reads");
+    client.flush().expect("sends");
+    let mut other = server.connect();
+    for _ in 0..100 {
+        let answer = other.unary(path::RANGE, &get(b"key/00000007")).expect("the server reads");
+        assert_eq!(keys(&answer).len(), 1);
+    }
+    let mut order = Vec::new();
+    while order.len() < LISTS + 1 {
+        match client.next().expect("the server answers") {
+            Event::Message(of, message) if of != small => {
+                let found = keys(&message);
+                assert!(streams.contains(&of) && found.len() == KEYS, "a list is whole");
+                assert!(found.iter().all(|kv| kv.value == value.as_bytes()));
+                assert!(found.is_sorted_by(|one, next| one.key < next.key));
+            }
+            Event::Message(_, message) => assert_eq!(keys(&message).len(), 1),
+            Event::End(of, status) => {
+                assert_eq!(status.code, 0, "{status:?}");
+                order.push(of);
+            }
+            Event::GoAway(_) => panic!("nobody asked the server to stop"),
+        }
+    }
+    assert_eq!(order[0], small, "the get did not wait for the lists: {order:?}");
+    server.stop();
 }

@@ -42,10 +42,10 @@ pub enum Exit {
     Signal(signals::Signal),
 }
 
-/// Runs the program with its arguments (the first is its name) and returns the exit code.
-pub fn run(arguments: Vec<OsString>) -> i32 {
+/// Runs the program with its arguments (the first is its name) and this server; returns the exit code.
+pub fn run(arguments: Vec<OsString>, serve: impl FnOnce(Config) -> Result<Stop, StartError>) -> i32 {
     let environment = std::env::vars_os().collect();
-    match run_with(arguments, environment, crate::edge::shard::serve) {
+    match run_with(arguments, environment, serve) {
         Exit::Code(code) => code,
         Exit::Signal(signal) => signals::end_by(signal),
     }

@@ -83,6 +83,13 @@ impl Crew {
     }
 }
 
+fn set_up<I: HostIo>(cpu: Option<usize>) -> Result<I, Failed> {
+    let io = I::set_up(None).map_err(Failed::SetUp)?;
+    // After it, so that threads that it starts are not tied.
+    cpu.map_or(Ok(()), system::pin_thread).map_err(Failed::Pin)?;
+    Ok(io)
+}
+
 /// The life of another core's thread.
 fn man<I: HostIo>(
     cpu: Option<usize>,
@@ -90,8 +97,7 @@ fn man<I: HostIo>(
     seats: &mpsc::Receiver<(Seat<OwnedFd>, Vec<Waker>)>,
 ) {
     let _ends = EndsWithItsThread;
-    let pinned = cpu.map_or(Ok(()), system::pin_thread).map_err(Failed::Pin);
-    let io = match pinned.and_then(|()| I::set_up(None).map_err(Failed::SetUp)) {
+    let io = match set_up::<I>(cpu) {
         Ok(io) => io,
         Err(failed) => return say.send(Ready::No(failed)).expect("the first core waits"),
     };

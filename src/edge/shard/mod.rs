@@ -176,7 +176,8 @@ impl<I: Io> Loop<I> {
         Ok(busy)
     }
 
-    fn until_next_timeout(&self) -> Option<Duration> {
+    /// How long the next turn may wait, if nothing else happens and it is not busy.
+    pub fn until_next_timeout(&self) -> Option<Duration> {
         let now = self.io.now();
         let stop = self.stopping_since.map(|since| since + DRAIN);
         let first = self.first.as_ref().and_then(|first| first.sequencer.next_timeout(now));

@@ -139,3 +139,38 @@ impl Gathering {
         Some((self.sum.take()?, std::mem::take(&mut self.waiting)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_during_a_round_waits_for_the_next() {
+        let mut gathering = Gathering::default();
+        assert!(!gathering.is_due() && gathering.finish().is_none());
+        gathering.want(1);
+        assert!(gathering.is_due());
+        gathering.begin(Counts::none(), 2);
+        gathering.want(0);
+        assert!(!gathering.is_due(), "one round at a time");
+        gathering.add(&Counts::none());
+        assert!(gathering.finish().is_none(), "one core is missing");
+        gathering.add(&Counts::none());
+        assert_eq!(gathering.finish().map(|(_, cores)| cores), Some(vec![1]));
+        assert!(gathering.is_due());
+        gathering.begin(Counts::none(), 0);
+        assert_eq!(gathering.finish().map(|(_, cores)| cores), Some(vec![0]));
+        assert!(!gathering.is_due());
+    }
+
+    #[test]
+    fn a_full_line_turns_connections_away_and_takes_the_rest() {
+        let mut posts = posts::<u32>(2);
+        let Some(Post::First(lines, _)) = posts.first_mut() else { panic!("the first core's comes first") };
+        let taken = (0..10_000).take_while(|number| lines[0].send_connection(*number, 0)).count();
+        assert_eq!(taken, limits::shard::CONNECTIONS_ON_THEIR_WAY_MAX);
+        lines[0].send(ToOther::Report);
+        lines[0].send(ToOther::Metrics(String::new()));
+        lines[0].send(ToOther::Stop);
+    }
+}

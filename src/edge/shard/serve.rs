@@ -60,12 +60,11 @@ fn serve_by<I: HostIo>(kind: Kind, config: Config) -> Result<Stop, StartError> {
     }
     let log = recover(&config, data.log())?;
     let (cpus, cores) = (cpus(&config), config.shards);
-    cpus.first().map_or(Ok(()), |cpu| system::pin_thread(*cpu)).map_err(pin_error)?;
     // The others first: what the log's core registers beside its ring is optional, their rings are not.
     let crew = Crew::muster::<I>(cores, &cpus)?;
     let io = I::set_up(Some(data)).map_err(StartError::SetUp)?;
     logging::announce_io(kind, &io.fast_paths());
-    run(config, log, io, crew, listeners)
+    run(config, log, io, crew, listeners, cpus.first().copied())
 }
 
 /// The processors for the cores, if they are to be pinned: more cores than processors can't be.
@@ -248,6 +247,7 @@ fn run<I: HostIo>(
     io: I,
     crew: Crew,
     listeners: Vec<Listener>,
+    cpu: Option<usize>,
 ) -> Result<Stop, StartError> {
     let raft = start_raft(&config, &mut log)?;
     let identity = log.identity;
@@ -295,6 +295,8 @@ fn run<I: HostIo>(
     let signals = Arc::new(Signals::install().map_err(failed)?);
     let waker = core.io().waker();
     signals.on_signal(move || waker.wake()).map_err(failed)?;
+    // The last step, so that no other thread is tied with it.
+    cpu.map_or(Ok(()), system::pin_thread).map_err(pin_error)?;
     logging::announce_ready(&config, &addresses);
     ops::announce_to_init();
     let received = Arc::clone(&signals);

@@ -120,8 +120,11 @@ impl RangeAnswer {
         RangeAnswer { response, records, measured: 0, records_bytes: 0, begun: false }
     }
 
-    /// False when the work was spent before the end.
+    /// To be done before the first part is made. False when the work was spent before the end.
     fn measure(&mut self, work: &mut Work) -> bool {
+        if self.begun {
+            return true;
+        }
         let rest = &self.records.as_slice()[self.measured..];
         for record in rest {
             if work.is_spent() {
@@ -183,7 +186,7 @@ impl Front {
         view: &View,
     ) {
         let mut call = Call { connection: connection.key, stream, rpc, state, wish_bytes: 0 };
-        let mut work = Work::new(limits::slice::RANGE_UNITS);
+        let mut work = Work::new(limits::slice::READ_BEGIN_UNITS);
         match self.slice(connection, &mut call, view, &mut work) {
             Slice::Done => {}
             slice @ (Slice::More | Slice::NoRoom) => {

@@ -37,7 +37,27 @@ pub fn recovered(
             break;
         }
     }
+    violations.extend(erased(truth, found, compact_revision));
     violations
+}
+
+/// A compaction takes history alone: what lives at its revision stays.
+fn erased(
+    truth: &Truth,
+    found: &BTreeMap<Revision, Vec<Change>>,
+    compact_revision: Revision,
+) -> Option<Violation> {
+    let mut alive: BTreeMap<&Bytes, &Change> = BTreeMap::new();
+    let compacted = usize::try_from(compact_revision - 1).unwrap_or(0).min(truth.revisions.len());
+    for change in truth.revisions[..compacted].iter().flat_map(|published| &published.changes) {
+        alive.insert(&change.kv.key, change);
+    }
+    let gone = alive.values().find(|change| {
+        let found = found.get(&change.kv.mod_revision).map_or(&[][..], Vec::as_slice);
+        !change.is_delete && !found.contains(change)
+    })?;
+    let text = format!("{:?} lived at the compaction at {compact_revision} and is gone", gone.kv.key);
+    Some(Violation::new("C8", text))
 }
 
 /// The puts that a request may make.
@@ -104,9 +124,36 @@ fn lost(call: &Call, truth: &Truth) -> Option<Violation> {
     })
 }
 
+/// The law of revisions: each one is some change, and carries its own number; no view is ahead of the log or behind it.
+fn law(truth: &Truth) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (at, published) in truth.revisions.iter().enumerate() {
+        let main = Revision::try_from(at).expect("few revisions") + 2;
+        if published.changes.is_empty() {
+            violations.push(Violation::new("C10", format!("revision {main} changed nothing")));
+        }
+        if let Some(change) = published.changes.iter().find(|change| change.kv.mod_revision != main) {
+            let text = format!("revision {main} holds a change of revision {}", change.kv.mod_revision);
+            violations.push(Violation::new("C10", text));
+        }
+    }
+    for seen in &truth.seen {
+        let published = truth.revisions.partition_point(|published| published.at <= seen.at);
+        let last = Revision::try_from(published).expect("few revisions") + 1;
+        if seen.revision != last {
+            let text = format!("revision {} is shown, {last} is the last record", seen.revision);
+            violations.push(Violation::new("C10", text));
+        }
+        if seen.compact_revision > seen.revision {
+            violations.push(Violation::new("C10", format!("compacted above the last revision: {seen:?}")));
+        }
+    }
+    violations
+}
+
 /// C10.
 pub fn monotone(history: &History, truth: &Truth) -> Vec<Violation> {
-    let mut violations = Vec::new();
+    let mut violations = law(truth);
     for pair in truth.seen.windows(2) {
         if pair[1].revision < pair[0].revision || pair[1].compact_revision < pair[0].compact_revision {
             violations.push(Violation::new("C10", format!("{:?} came before {:?}", pair[0], pair[1])));

@@ -2,6 +2,7 @@
 
 use crate::pure::types::LeaseId;
 use crate::testing::history::{History, LeaseLife, Outcome, Request, Time, Truth, Violation};
+use crate::testing::model::Model;
 
 const SECOND: Time = 1_000_000_000;
 /// Lateness that is allowed besides the promised second: the log, the network, turns.
@@ -10,7 +11,7 @@ const SLACK: Time = 500_000_000;
 const ELECTION: Time = SECOND;
 
 /// Judges all leases.
-pub fn check(history: &History, truth: &Truth) -> Vec<Violation> {
+pub fn check(history: &History, truth: &Truth, model: &Model) -> Vec<Violation> {
     let mut violations = Vec::new();
     for life in &truth.leases {
         if truth.leases.iter().filter(|other| other.id == life.id).count() > 1 {
@@ -20,6 +21,7 @@ pub fn check(history: &History, truth: &Truth) -> Vec<Violation> {
         violations.extend(early(history, life));
         violations.extend(late(history, truth, life));
         violations.extend(revived(history, life));
+        violations.extend(left_behind(truth, model, life));
     }
     violations.extend(unknown(history, truth));
     violations
@@ -80,6 +82,15 @@ fn revived(history: &History, life: &LeaseLife) -> Option<Violation> {
     })?;
     let text = format!("lease {} ended at {gone} and was renewed at {}", life.id, renewal.sent);
     Some(Violation::new("C7", text))
+}
+
+/// A lease takes its keys with it.
+fn left_behind(truth: &Truth, model: &Model, life: &LeaseLife) -> Option<Violation> {
+    let gone = life.gone?;
+    let published = truth.revisions.partition_point(|published| published.at <= gone);
+    let keys = model.attached(life.id, i64::try_from(published).expect("few revisions") + 1);
+    let key = keys.first()?;
+    Some(Violation::new("C7", format!("lease {} ended at {gone} and left {key:?} behind", life.id)))
 }
 
 /// Keepalives that succeed for leases that never were, or fail for one that lives.

@@ -7,7 +7,9 @@
 pub mod durable;
 pub mod histories;
 pub mod leases;
+pub mod queues;
 pub mod replay;
+pub mod traces;
 pub mod watches;
 
 use super::history::{History, Truth, Violation};
@@ -17,7 +19,7 @@ pub fn all(history: &History, truth: &Truth) -> Vec<Violation> {
     let (replay, mut violations) = replay::replay(history, truth);
     violations.extend(replay::serializable(history, truth, &replay.model));
     violations.extend(watches::check(history, truth, &replay.model));
-    violations.extend(leases::check(history, truth));
+    violations.extend(leases::check(history, truth, &replay.model));
     violations.extend(durable::ledger(history, truth));
     violations.extend(durable::monotone(history, truth));
     violations

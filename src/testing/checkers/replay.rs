@@ -18,6 +18,8 @@ pub enum Writer {
     Call(usize),
     /// The end of a lease.
     Expiry(LeaseId),
+    /// One of several calls of unknown outcome.
+    Unheard,
     /// Nobody.
     Unexplained,
 }
@@ -52,24 +54,46 @@ pub fn replay(history: &History, truth: &Truth) -> (Replay, Vec<Violation>) {
         }
     }
     let mut replay = Replay { model: Model::default(), writers: Vec::new() };
-    let mut taken = BTreeSet::new();
+    // Revisions that only calls of unknown outcome explain, and which ones.
+    let mut unheard: Vec<(Revision, Vec<usize>)> = Vec::new();
     judge_others(history, &told, &replay.model, None, &mut violations);
     for published in &truth.revisions {
         let revision = replay.model.revision() + 1;
-        let writer = find_writer(history, truth, &replay.model, &told, published, &mut taken);
+        let mut writer = find_writer(history, truth, &replay.model, &told, published);
         if writer == Writer::Unexplained {
-            let text = format!("nobody can have made revision {revision}: {:?}", keys_of(published));
-            violations.push(Violation::new("C8", text));
+            let makers = unheard_makers(history, &replay.model, published);
+            // One with the right effect and the wrong answer is found out below.
+            writer = if makers.is_empty() {
+                told_maker(history, &replay.model, &told, published)
+            } else {
+                Writer::Unheard
+            };
+            match writer {
+                Writer::Unheard => unheard.push((revision, makers)),
+                Writer::Unexplained => {
+                    violations.push(unexplained(revision, published));
+                    violations.extend(refused_writer(history, &replay.model, published));
+                }
+                Writer::Call(_) | Writer::Expiry(_) => {}
+            }
         }
         replay.model.commit(&published.changes);
         replay.writers.push(writer);
         judge_others(history, &told, &replay.model, Some(writer), &mut violations);
+    }
+    for ((revision, _), call) in unheard.iter().zip(assign(&unheard)) {
+        let at = usize::try_from(revision - 2).expect("a revision of the log");
+        match call {
+            Some(call) => replay.writers[at] = Writer::Call(call),
+            None => violations.push(unexplained(*revision, &truth.revisions[at])),
+        }
     }
     for (revision, calls) in told.range(truth.revision() + 1..) {
         let text = format!("{} answers tell of revision {revision}, which never was", calls.len());
         violations.push(Violation::new("C1", text));
     }
     violations.extend(real_time(history, &replay));
+    violations.extend(outside_of_calls(history, truth, &replay));
     violations.extend(refusals(history, truth));
     (replay, violations)
 }
@@ -89,45 +113,96 @@ fn agrees(call: &Call, right: &Answer) -> bool {
     }
 }
 
+fn unexplained(revision: Revision, published: &Published) -> Violation {
+    Violation::new("C8", format!("nobody can have made revision {revision}: {:?}", keys_of(published)))
+}
+
+/// True if a call makes just these changes as the next revision.
+fn makes(call: &Call, model: &Model, published: &Published) -> bool {
+    call.request.is_mutation() && model.evaluate(&call.request, model.revision()).1 == published.changes
+}
+
+/// Who made a revision, if it was a call with an answer, or the end of a lease.
 fn find_writer(
     history: &History,
     truth: &Truth,
     model: &Model,
     told: &BTreeMap<Revision, Vec<usize>>,
     published: &Published,
-    taken: &mut BTreeSet<usize>,
 ) -> Writer {
     let revision = model.revision() + 1;
-    let makes = |number: &usize| {
-        let call = &history.calls[*number];
-        call.request.is_mutation() && model.evaluate(&call.request, revision - 1).1 == published.changes
-    };
     let told = told.get(&revision).map_or(&[][..], Vec::as_slice);
     let explains = |number: &usize| {
-        makes(number) && {
-            let call = &history.calls[*number];
-            agrees(call, &model.evaluate(&call.request, revision - 1).0)
-        }
+        let call = &history.calls[*number];
+        makes(call, model, published) && agrees(call, &model.evaluate(&call.request, revision - 1).0)
     };
     let candidates: Vec<usize> = told.iter().copied().filter(explains).collect();
     if let Some(number) = best_writer(history, model, told, published, &candidates) {
         return Writer::Call(number);
     }
-    if let Some(lease) = ended_lease(history, truth, model, published) {
-        return Writer::Expiry(lease);
-    }
-    let unknown = (0..history.calls.len()).filter(|number| {
+    ended_lease(truth, model, published).map_or(Writer::Unexplained, Writer::Expiry)
+}
+
+/// A call that was told of the revision and has just its effect, whatever else it was told.
+fn told_maker(
+    history: &History,
+    model: &Model,
+    told: &BTreeMap<Revision, Vec<usize>>,
+    published: &Published,
+) -> Writer {
+    let told = told.get(&(model.revision() + 1)).into_iter().flatten();
+    let mut makers = told.filter(|number| makes(&history.calls[**number], model, published));
+    makers.next().map_or(Writer::Unexplained, |number| Writer::Call(*number))
+}
+
+/// Calls of unknown outcome that can have made a revision.
+fn unheard_makers(history: &History, model: &Model, published: &Published) -> Vec<usize> {
+    let unheard = |number: &usize| {
         let call = &history.calls[*number];
-        call.outcome == Outcome::Unknown && call.invoked <= published.at && !taken.contains(number)
-    });
-    match unknown.into_iter().find(makes) {
-        Some(number) => {
-            taken.insert(number);
-            Writer::Call(number)
+        call.outcome == Outcome::Unknown && call.invoked <= published.at && makes(call, model, published)
+    };
+    (0..history.calls.len()).filter(unheard).collect()
+}
+
+/// Gives each revision a call of its own, as far as that goes: deletes of unknown outcome can each explain several
+/// revisions, and each has happened once at most. (A maximum matching, by augmenting paths.)
+fn assign(unheard: &[(Revision, Vec<usize>)]) -> Vec<Option<usize>> {
+    fn find(
+        at: usize,
+        unheard: &[(Revision, Vec<usize>)],
+        taken: &mut BTreeMap<usize, usize>,
+        tried: &mut BTreeSet<usize>,
+    ) -> bool {
+        for call in &unheard[at].1 {
+            if tried.insert(*call)
+                && taken.get(call).copied().is_none_or(|other| find(other, unheard, taken, tried))
+            {
+                taken.insert(*call, at);
+                return true;
+            }
         }
-        // One with the right effect and the wrong answer is found out afterwards.
-        None => told.iter().copied().find(makes).map_or(Writer::Unexplained, Writer::Call),
+        false
     }
+    let mut taken = BTreeMap::new();
+    for at in 0..unheard.len() {
+        find(at, unheard, &mut taken, &mut BTreeSet::new());
+    }
+    let mut calls = vec![None; unheard.len()];
+    taken.iter().for_each(|(call, at)| calls[*at] = Some(*call));
+    calls
+}
+
+/// A call that got a definite error and made a revision all the same.
+fn refused_writer(history: &History, model: &Model, published: &Published) -> Option<Violation> {
+    let made = |call: &&Call| {
+        let refused = matches!(call.outcome, Outcome::Refused(_)) && call.invoked <= published.at;
+        refused && makes(call, model, published)
+    };
+    let call = history.calls.iter().find(made)?;
+    let revision = model.revision() + 1;
+    let text =
+        format!("{:?} ended as {:?} and took effect as revision {revision}", call.request, call.outcome);
+    Some(Violation::new("C1", text))
 }
 
 /// Of several calls that each explain a revision (a delete, and the revoke of a lease that the key was attached to),
@@ -155,19 +230,15 @@ fn best_writer(
     Some(candidates.iter().copied().find(fits).unwrap_or(first))
 }
 
-/// The lease whose end explains a revision, if nobody asked for that.
-fn ended_lease(history: &History, truth: &Truth, model: &Model, published: &Published) -> Option<LeaseId> {
+/// The lease whose end explains a revision.
+fn ended_lease(truth: &Truth, model: &Model, published: &Published) -> Option<LeaseId> {
     let revision = model.revision();
     let first = published.changes.first().filter(|change| change.is_delete)?;
     let lease = model.get(&first.kv.key, revision)?.lease;
     let gone = truth.leases.iter().any(|life| life.id == lease && life.gone == Some(published.at));
-    let asked = history.calls.iter().any(|call| {
-        let revokes = matches!(&call.request, Request::Revoke(revoke) if revoke.id == lease);
-        revokes && call.outcome == Outcome::Unknown && call.invoked <= published.at
-    });
     let keys: Vec<_> = published.changes.iter().filter(|c| c.is_delete).map(|c| c.kv.key.clone()).collect();
     let all = keys.len() == published.changes.len() && keys == model.attached(lease, revision);
-    (lease != 0 && gone && !asked && all).then_some(lease)
+    (lease != 0 && gone && all).then_some(lease)
 }
 
 /// Calls that were told the model's revision and did not make it: they must have changed nothing.
@@ -194,6 +265,24 @@ fn judge_others(
             violations.push(Violation::new("C1", text));
         }
     }
+}
+
+/// A write is published after it was asked for and before it is acknowledged.
+fn outside_of_calls(history: &History, truth: &Truth, replay: &Replay) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (published, writer) in truth.revisions.iter().zip(&replay.writers) {
+        let Writer::Call(number) = writer else { continue };
+        let call = &history.calls[*number];
+        let acknowledged = if call.revision().is_some() { call.returned } else { Time::MAX };
+        if published.at < call.invoked || published.at > acknowledged {
+            let text = format!(
+                "{:?} lasted from {} to {} and was published at {}",
+                call.request, call.invoked, call.returned, published.at
+            );
+            violations.push(Violation::new("C1", text));
+        }
+    }
+    violations
 }
 
 /// Nothing that ended before something began may come after it.
@@ -295,6 +384,7 @@ fn refusals(history: &History, truth: &Truth) -> Vec<Violation> {
                 })
             }
             Refusal::NoSpace => call.request.is_mutation(),
+            Refusal::NotTaken => true,
             Refusal::Other => false,
         };
         if !legal {

@@ -1,10 +1,10 @@
 //! A client: its connection, its calls, its watches, and what it writes down of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::answers;
 use super::wire::{Got, Wire};
-use super::{Event, MILLI, Outside, Phase};
+use super::{Event, MILLI, Outside, Phase, SECOND};
 use crate::pure::api::codec::{Encode, encode};
 use crate::pure::api::requests::{
     LeaseKeepAliveRequest, WatchCancelRequest, WatchCreateRequest, WatchRequest,
@@ -39,7 +39,20 @@ pub(super) struct Client {
     pub(super) latest: Revision,
     /// Watches to open again after the connection was lost.
     resume: Vec<WatchCreateRequest>,
+    /// Calls to make again: reads of which nothing was heard, and what the member did not take.
+    retry: VecDeque<Request>,
+    /// The last byte of the link came then.
+    heard: Time,
+    /// It dials no sooner than this, and waits longer after each dial in vain.
+    dial_from: Time,
+    dial_delay: Time,
 }
+
+/// Wait after the first dial in vain; doubled up to the second one.
+const DIAL_DELAY: Time = 10 * MILLI;
+const DIAL_DELAY_MAX: Time = SECOND;
+/// Calls that wait to be made again.
+const RETRIES_MAX: usize = 16;
 
 impl Client {
     pub(super) fn new(id: usize, seed: u64) -> Client {
@@ -62,6 +75,10 @@ impl Client {
             next_value: 0,
             latest: 1,
             resume: Vec::new(),
+            retry: VecDeque::new(),
+            heard: 0,
+            dial_from: 0,
+            dial_delay: DIAL_DELAY,
         }
     }
 
@@ -120,10 +137,15 @@ impl Outside {
         let (connected, ready) = (client.link.is_some(), client.ready);
         self.after(next, Event::Client { client: id });
         if !connected {
+            if self.clients[id].dial_from > self.now {
+                return;
+            }
             let link = self.dial(id);
-            let window = self.plan.window;
+            let (now, window, patience) = (self.now, self.plan.window, self.plan.patience);
             let client = &mut self.clients[id];
             (client.link, client.wire, client.ready) = (Some(link), Some(Wire::new(window)), false);
+            client.heard = now;
+            self.after(patience, Event::Patience { client: id, link });
         } else if ready {
             self.work(id);
         }
@@ -171,7 +193,42 @@ impl Outside {
         let Some(call) = client.calls.remove(&stream) else { return };
         client.wire().cancel(stream);
         self.history.calls[call].returned = self.now;
+        let is_silent = client.heard < self.history.calls[call].invoked;
+        let heard = client.heard;
         self.flush(id);
+        if is_silent && self.now - heard > self.plan.patience {
+            self.give_up(id, link);
+        }
+    }
+
+    /// The link has not come up in time.
+    pub(super) fn patience_ends(&mut self, id: usize, link: usize) {
+        let client = &self.clients[id];
+        if client.link == Some(link) && !client.ready {
+            self.give_up(id, link);
+        }
+    }
+
+    fn give_up(&mut self, id: usize, link: usize) {
+        self.counts.patience += 1;
+        let abort = self.clients[id].prng.chance(1, 2);
+        self.hang_up(link, abort);
+    }
+
+    /// A call came to nothing that is known: a read may be asked again, a write may not.
+    fn retry_if_safe(&mut self, id: usize, call: usize) {
+        let request = &self.history.calls[call].request;
+        let client = &mut self.clients[id];
+        if !request.is_mutation() && client.retry.len() < RETRIES_MAX && client.prng.chance(3, 4) {
+            client.retry.push_back(request.clone());
+        }
+    }
+
+    /// The next call to make again.
+    pub(super) fn take_retry(&mut self, id: usize) -> Option<Request> {
+        let request = self.clients[id].retry.pop_front()?;
+        self.counts.retries += 1;
+        Some(request)
     }
 
     /// Opens a watch on the client's watch stream.
@@ -266,7 +323,9 @@ impl Outside {
 
     /// Watches that the last connection had.
     pub(super) fn take_resume(&mut self, id: usize) -> Option<WatchCreateRequest> {
-        self.clients[id].resume.pop()
+        let request = self.clients[id].resume.pop()?;
+        self.counts.resumed += 1;
+        Some(request)
     }
 
     /// Bytes of the member.
@@ -276,12 +335,23 @@ impl Outside {
             return;
         }
         let mut got = Vec::new();
+        self.clients[id].heard = self.now;
         self.clients[id].wire().receive(bytes, &mut got);
         let mut leaving = false;
         for what in got {
             match what {
-                Got::Ready => self.clients[id].ready = true,
-                Got::GoAway => leaving = true,
+                Got::Ready => {
+                    let client = &mut self.clients[id];
+                    (client.ready, client.dial_delay) = (true, DIAL_DELAY);
+                }
+                Got::GoAway { last } => {
+                    leaving = true;
+                    self.not_taken(id, |stream| stream > last);
+                }
+                Got::Refused { stream } if self.clients[id].calls.contains_key(&stream) => {
+                    self.not_taken(id, |of| of == stream);
+                }
+                Got::Refused { stream } => self.ended(id, stream, Outcome::Unknown, u32::MAX),
                 Got::Message { stream, message } => self.message(id, stream, &message),
                 Got::Ended { stream, code, text } => self.ended(id, stream, refusal(code, &text), code),
                 Got::Reset { stream } => self.ended(id, stream, Outcome::Unknown, u32::MAX),
@@ -290,6 +360,24 @@ impl Outside {
         self.flush(id);
         if leaving {
             self.clients[id].ready = false;
+        }
+    }
+
+    /// The member says that it has not begun with some streams, and never will.
+    fn not_taken(&mut self, id: usize, which: impl Fn(u32) -> bool) {
+        let now = self.now;
+        let client = &mut self.clients[id];
+        let streams: Vec<u32> = client.calls.keys().copied().filter(|stream| which(*stream)).collect();
+        for stream in streams {
+            let client = &mut self.clients[id];
+            client.wire().forget(stream);
+            let call = client.calls.remove(&stream).expect("it was just listed");
+            let call = &mut self.history.calls[call];
+            (call.outcome, call.returned) = (Outcome::Refused(Refusal::NotTaken), now);
+            self.counts.not_taken += 1;
+            if client.retry.len() < RETRIES_MAX {
+                client.retry.push_back(call.request.clone());
+            }
         }
     }
 
@@ -326,10 +414,14 @@ impl Outside {
     fn ended(&mut self, id: usize, stream: u32, outcome: Outcome, code: u32) {
         let now = self.now;
         let client = &mut self.clients[id];
-        if let Some(call) = client.calls.remove(&stream) {
-            let call = &mut self.history.calls[call];
+        if let Some(number) = client.calls.remove(&stream) {
+            let call = &mut self.history.calls[number];
             if code != 0 {
+                let unknown = outcome == Outcome::Unknown;
                 (call.outcome, call.returned) = (outcome, now);
+                if unknown {
+                    self.retry_if_safe(id, number);
+                }
             }
         } else if client.watch_stream == Some(stream) {
             client.watch_stream = None;
@@ -377,6 +469,7 @@ impl Outside {
             client.watches.remove(&answer.watch_id);
             let compact_revision = answer.compact_revision;
             client.compacted |= compact_revision > 0;
+            self.counts.compacted_watches += u64::from(compact_revision > 0);
             watch.told.push(at(answer.revision, What::Canceled { compact_revision }));
         } else if answer.events.is_empty() {
             watch.told.push(at(answer.revision, What::Progress));
@@ -411,16 +504,23 @@ impl Outside {
         self.watches_closed(id);
         let now = self.now;
         let client = &mut self.clients[id];
-        for (_, call) in std::mem::take(&mut client.calls) {
-            let call = &mut self.history.calls[call];
-            call.returned = call.returned.min(now);
-        }
+        let calls = std::mem::take(&mut client.calls);
         for renewal in std::mem::take(&mut client.renewals) {
             self.history.renewals[renewal].returned = now;
         }
         (client.link, client.wire, client.ready, client.held) = (None, None, false, false);
         (client.watch_stream, client.keepalive_stream) = (None, None);
         client.next_watch_id = 1;
+        let wait = client.dial_delay / 2 + client.prng.below(client.dial_delay);
+        client.dial_from = now + wait;
+        client.dial_delay = (2 * client.dial_delay).min(DIAL_DELAY_MAX);
+        for (_, number) in calls {
+            let call = &mut self.history.calls[number];
+            call.returned = call.returned.min(now);
+            if call.outcome == Outcome::Unknown {
+                self.retry_if_safe(id, number);
+            }
+        }
     }
 
     /// True if new work is asked for.

@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::network::SimSocket;
-use super::{Event, LogWrite, MILLI, Outside};
+use super::{Event, FIRST, LogWrite, MILLI, Outside};
 use crate::edge::io::{AlignedBuffer, Completion, ConnId, Io, SegmentError, SendPieces, Wake, Waker};
 use crate::stdx::time::Monotonic;
 use crate::testing::canary::Mutant;
@@ -16,10 +17,11 @@ use crate::testing::history::Time;
 /// What a turn of the loop costs at most.
 const TURN_COST: Time = MILLI / 20;
 
-/// The outside of the member's loop, for one life of its process.
+/// The outside of one core's loop, for one life of the process.
 pub(super) struct SimIo {
     world: Rc<RefCell<Outside>>,
     life: usize,
+    core: usize,
     now: Monotonic,
 }
 
@@ -28,19 +30,22 @@ pub(super) fn segment_name(number: u64) -> String {
     format!("{number:016x}.log")
 }
 
-struct NoWake;
+/// Notes the wake; the world carries it to its core.
+struct SimWake(Arc<AtomicBool>);
 
-impl Wake for NoWake {
-    fn wake(&self) {}
+impl Wake for SimWake {
+    fn wake(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl SimIo {
-    pub(super) fn new(world: &Rc<RefCell<Outside>>) -> SimIo {
+    pub(super) fn new(world: &Rc<RefCell<Outside>>, core: usize) -> SimIo {
         let (life, now) = {
             let world = world.borrow();
             (world.life, Monotonic(world.now))
         };
-        SimIo { world: Rc::clone(world), life, now }
+        SimIo { world: Rc::clone(world), life, core, now }
     }
 
     /// Runs `body` in the world if this life is not over.
@@ -59,36 +64,21 @@ impl Io for SimIo {
         self.now
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion<SimSocket>>) {
+    /// Never waits: the core has its turn because it has something to do ([`super::cores`]).
+    fn wait(&mut self, _timeout: Option<Duration>, out: &mut Vec<Completion<SimSocket>>) {
         let mut world = self.world.borrow_mut();
-        let nanos = |timeout: Duration| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX / 2);
-        let until = timeout.map(|timeout| world.now + nanos(timeout));
         world.now += world.prng.below(TURN_COST);
         world.counts.turns += 1;
-        loop {
-            world.step_due();
-            if world.is_dead() || world.over || !world.completions.is_empty() {
-                break;
-            }
-            let next = world.events.first_key_value().map(|((time, _), _)| *time);
-            let wake = match (next, until) {
-                (Some(next), Some(until)) => next.min(until),
-                (one, other) => one.or(other).expect("the end of the run is always to come"),
-            };
-            world.now = world.now.max(wake);
-            if until.is_some_and(|until| until <= world.now) && next.is_none_or(|next| next > world.now) {
-                break;
-            }
-        }
+        world.step_due();
         self.now = Monotonic(world.now);
         if !world.is_dead() {
-            out.append(&mut world.completions);
+            out.append(&mut world.completions[self.core]);
         }
     }
 
     fn adopt(&mut self, socket: SimSocket) -> ConnId {
         // A dead life's connections are nobody's.
-        self.world.borrow_mut().adopt(socket)
+        self.world.borrow_mut().adopt(socket, self.core)
     }
 
     fn send(&mut self, conn: ConnId, pieces: &mut SendPieces) {
@@ -110,7 +100,7 @@ impl Io for SimIo {
     }
 
     fn connections(&self) -> usize {
-        self.world.borrow().network.connections.len()
+        self.world.borrow().connections_of(self.core)
     }
 
     fn stop_accepting(&mut self) {
@@ -144,15 +134,37 @@ impl Io for SimIo {
     }
 
     fn waker(&self) -> Waker {
-        Waker::new(Arc::new(NoWake))
+        Waker::new(Arc::new(SimWake(Arc::clone(&self.world.borrow().wakes[self.core]))))
     }
 
     fn wake(&mut self, target: &Waker) {
         target.wake();
+        self.alive(Outside::carry_wakes);
     }
 }
 
 impl Outside {
+    /// Wakes that cores have asked for are on their way.
+    fn carry_wakes(&mut self) {
+        for core in 0..self.wakes.len() {
+            if self.wakes[core].swap(false, Ordering::Relaxed) {
+                let (life, most) = (self.life, self.plan.wake_delay);
+                let delay = self.delay(MILLI / 1_000, most);
+                self.after(delay, Event::Wake { life, core });
+            }
+        }
+    }
+
+    pub(super) fn woken(&mut self, life: usize, core: usize) {
+        if life == self.life && self.running {
+            self.completions[core].push(Completion::Woken);
+        }
+    }
+
+    fn connections_of(&self, core: usize) -> usize {
+        self.network.connections_of(core)
+    }
+
     /// True if the process was killed: it does nothing more.
     pub(super) fn is_dead(&self) -> bool {
         self.dying.is_some_and(|death| death != super::Death::Stop)
@@ -203,7 +215,7 @@ impl Outside {
         let synced =
             write.skip_sync || !write.failed && self.disk.sync_range(&name, write.offset, bytes).is_ok();
         self.note(8, &[u8::from(synced)]);
-        self.completions.push(if synced {
+        self.completions[FIRST].push(if synced {
             self.last_write = Some((write.segment, write.offset));
             Completion::LogWritten { token: write.token, buffer: write.buffer }
         } else {
@@ -219,7 +231,7 @@ impl Outside {
         self.preparing -= 1;
         let made = self.make_segment(number, bytes);
         self.note(9, &number.to_le_bytes());
-        self.completions.push(match made {
+        self.completions[FIRST].push(match made {
             Ok(()) => Completion::SegmentReady { number },
             Err(DiskError::NoSpace) => Completion::SegmentFailed { number, error: SegmentError::NoSpace },
             Err(_) => {

@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::io::{SimIo, segment_name};
-use super::{Death, MILLI, Options, Outside, Phase, Report, SECOND};
-use crate::edge::io::Io as _;
+use super::cores::Cores;
+use super::io::segment_name;
+use super::{Death, FIRST, MILLI, Options, Outside, Phase, Report, SECOND};
 use crate::edge::shard::assemble::{self, Found, Log, LogStore, RecoverError, Wiring};
-use crate::edge::shard::{Loop, Stopped};
 use crate::limits;
 use crate::pure::api::log_payload::RequestIds;
 use crate::pure::cluster::{self, Member};
@@ -43,10 +42,7 @@ pub fn run(seed: u64, options: Options) -> Report {
     let mut refused = false;
     while !world.borrow().over && world.borrow().violations.is_empty() {
         match start(&world, options) {
-            Ok(mut core) => {
-                live(&world, &mut core);
-                drop(core);
-            }
+            Ok(mut cores) => live(&world, &mut cores),
             Err(NotStarted::Disk) => {}
             Err(NotStarted::Refused(what)) => refused = world.borrow_mut().refused(&what),
         }
@@ -65,13 +61,13 @@ fn finish(world: &Rc<RefCell<Outside>>, options: Options, seed: u64) -> Report {
         world.borrow_mut().power_cut();
         world.borrow_mut().over = false;
         match start(world, options) {
-            Ok(mut core) => {
-                while !core.sequencer().node.is_ready() && !world.borrow().is_dead() {
-                    if core.turn(true).is_err() {
+            Ok(mut cores) => {
+                while !cores.is_ready() && !world.borrow().is_dead() {
+                    if cores.turn(world).is_err() {
                         break;
                     }
                 }
-                observe(world, &mut core, true);
+                observe(world, &mut cores, true);
             }
             Err(NotStarted::Disk) => unreachable!("there are no faults any more"),
             Err(NotStarted::Refused(what)) => {
@@ -85,26 +81,20 @@ fn finish(world: &Rc<RefCell<Outside>>, options: Options, seed: u64) -> Report {
         world.violations.extend(checkers::all(&world.history, &world.truth));
     }
     let answered = world.history.calls.iter().filter(|call| call.revision().is_some()).count();
-    let counts = world.counts;
+    let counts = world.counts.list();
+    let happened: Vec<String> = counts.iter().map(|(what, times)| format!("{times} {what}")).collect();
     let summary = format!(
-        "seed {seed}: {} calls ({answered} answered), {} keepalives, {} watches, revision {}, {} lives, {} kills, {} \
-         power cuts, {} stops, {} write errors, {} times no space, {} refusals, {} links cut, {} turns, {} s",
+        "seed {seed}: {} calls ({answered} answered), {} keepalives, {} watches, revision {}, {} lives, {}, {} s",
         world.history.calls.len(),
         world.history.renewals.len(),
         world.history.watches.len(),
         world.truth.revision(),
         world.truth.lives.len(),
-        counts.kills,
-        counts.power_cuts,
-        counts.stops,
-        counts.write_errors,
-        counts.no_space,
-        counts.refusals,
-        counts.cuts_of_links,
-        counts.turns,
+        happened.join(", "),
         world.now / SECOND,
     );
-    Report { violations: std::mem::take(&mut world.violations), trace: world.trace, summary }
+    let trace = world.trace.clone();
+    Report { violations: std::mem::take(&mut world.violations), trace, summary, counts }
 }
 
 /// Why a life did not begin.
@@ -192,12 +182,12 @@ fn wal_config(world: &Outside) -> wal::Config {
     }
 }
 
-fn start(world: &Rc<RefCell<Outside>>, options: Options) -> Result<Loop<SimIo>, NotStarted> {
+fn start(world: &Rc<RefCell<Outside>>, options: Options) -> Result<Cores, NotStarted> {
     let (config, mut seeds, now) = {
         let mut world = world.borrow_mut();
         world.dying = None;
         world.stop_asked = Arc::new(AtomicBool::new(false));
-        world.completions.clear();
+        world.completions.iter_mut().for_each(Vec::clear);
         let cut = world.plan.cut_recovery && world.phase == Phase::Faults && world.prng.chance(1, 3);
         world.fuse = cut.then(|| u32::try_from(world.prng.below(12)).expect("few"));
         (wal_config(&world), Prng::new(world.prng.next_u64()), world.now)
@@ -238,15 +228,11 @@ fn start(world: &Rc<RefCell<Outside>>, options: Options) -> Result<Loop<SimIo>, 
         delete_order_seed: (options.canary == Some(Mutant::M19)).then_some(options.entropy),
     };
     let front = front_config(&world.borrow(), identity, ids, &mut seeds);
-    let wiring = Wiring { cores: 1, connections_max: u64::MAX };
-    let seat = assemble::assemble(log, raft, node_config, front, wiring).remove(0);
-    let io = SimIo::new(world);
-    let wakers = vec![io.waker()];
-    let mut core = Loop::new(io, seat, wakers);
+    let wiring = Wiring { cores: world.borrow().plan.cores, connections_max: u64::MAX };
+    let seats = assemble::assemble(log, raft, node_config, front, wiring);
     let asked = Arc::clone(&world.borrow().stop_asked);
     world.borrow_mut().running = true;
-    core.stop_when(Box::new(move || asked.load(Ordering::Relaxed)));
-    Ok(core)
+    Ok(Cores::new(world, seats, Box::new(move || asked.load(Ordering::Relaxed))))
 }
 
 fn recover(
@@ -269,6 +255,11 @@ fn recover(
 fn front_config(world: &Outside, identity: Identity, ids: RequestIds, seeds: &mut Prng) -> front::Config {
     let mut session = session::Config::new(front::resolve);
     session.h2.seed = seeds.next_u64();
+    session.h2.concurrent_streams_max = world.plan.streams_max;
+    if world.plan.keepalive_idle > 0 {
+        session.h2.keepalive_idle = Duration::from_nanos(world.plan.keepalive_idle);
+        session.h2.keepalive_timeout = session.h2.keepalive_idle / 2;
+    }
     let interval = Duration::from_nanos(world.plan.progress_interval);
     let mut hub = HubConfig::new(seeds.next_u64(), limits::request::REQUEST_BYTES_MAX_DEFAULT, interval);
     hub.queue_bytes_max = world.plan.queue_bytes_max;
@@ -295,29 +286,27 @@ fn front_config(world: &Outside, identity: Identity, ids: RequestIds, seeds: &mu
 }
 
 /// From the first turn to the last.
-fn live(world: &Rc<RefCell<Outside>>, core: &mut Loop<SimIo>) {
-    let mut busy = true;
+fn live(world: &Rc<RefCell<Outside>>, cores: &mut Cores) {
     let mut ready = false;
     let mut observed = LogCursor::default();
     loop {
-        let turned = core.turn(busy);
+        let turned = cores.turn(world);
         if world.borrow().is_dead() {
             break;
         }
-        if !ready && core.sequencer().node.is_ready() {
+        if !ready && cores.is_ready() {
             ready = true;
-            observe(world, core, true);
+            observe(world, cores, true);
             observed = LogCursor::at(world.borrow().truth.revision() + 1);
             let mut world = world.borrow_mut();
             world.serving = world.dying.is_none();
             let now = world.now;
             world.truth.lives.push(Life { ready: now, ended: u64::MAX });
-        } else if ready {
-            observe_new(world, core, &mut observed);
+        } else if ready && turned.as_ref().is_ok_and(|core| *core == FIRST) {
+            observe_new(world, cores, &mut observed);
         }
-        match turned {
-            Ok(more) => busy = more,
-            Err(Stopped::Asked | Stopped::LogFailed(_)) => break,
+        if turned.is_err() {
+            break;
         }
         let world = world.borrow();
         if world.over || !world.violations.is_empty() {
@@ -332,8 +321,8 @@ fn live(world: &Rc<RefCell<Outside>>, core: &mut Loop<SimIo>) {
 }
 
 /// Compares all that the first view of a life shows with what was published before, and takes over what is new.
-fn observe(world: &Rc<RefCell<Outside>>, core: &mut Loop<SimIo>, whole: bool) {
-    let views = core.shard().expect("the only core serves").views.enter();
+fn observe(world: &Rc<RefCell<Outside>>, cores: &mut Cores, whole: bool) {
+    let views = cores.views().enter();
     let view = views.load();
     let mut world = world.borrow_mut();
     let mut found: BTreeMap<Revision, Vec<Change>> = BTreeMap::new();
@@ -350,8 +339,8 @@ fn observe(world: &Rc<RefCell<Outside>>, core: &mut Loop<SimIo>, whole: bool) {
 }
 
 /// Takes over what this turn published.
-fn observe_new(world: &Rc<RefCell<Outside>>, core: &mut Loop<SimIo>, cursor: &mut LogCursor) {
-    let views = core.shard().expect("the only core serves").views.enter();
+fn observe_new(world: &Rc<RefCell<Outside>>, cores: &mut Cores, cursor: &mut LogCursor) {
+    let views = cores.views().enter();
     let view = views.load();
     let mut world = world.borrow_mut();
     let mut next = world.truth.revision() + 1;
@@ -395,14 +384,6 @@ impl Outside {
         if last != Some((seen.revision, seen.compact_revision)) {
             self.truth.seen.push(seen);
         }
-        if self.truth.revision() != view.kv.revision() {
-            let text = format!(
-                "revision {} is shown, {} is the last record",
-                view.kv.revision(),
-                self.truth.revision()
-            );
-            self.violation("C10", text);
-        }
         let now = self.now;
         for life in self.truth.leases.iter_mut().filter(|life| life.gone.is_none()) {
             if view.leases.get(life.id).is_none() {
@@ -431,7 +412,7 @@ impl Outside {
             self.power_cut();
         }
         self.preparing = 0;
-        self.completions.clear();
+        self.completions.iter_mut().for_each(Vec::clear);
         self.member_gone();
         self.life += 1;
         if self.over || !self.violations.is_empty() {

@@ -2,12 +2,14 @@
 //!
 //! Owns: true time, the queue of events, the network's links, the disk, the clients, the faults to come.
 //! Takes: a seed and a planted bug. Gives: a [`Report`].
-//! Always true: one thread; everything that happens is drawn from the seed; time passes only in `Io::wait` and
-//! while the member is down; a member that was killed does nothing more, whatever its code still tries.
+//! Always true: one thread, on which the cores take their turns; everything that happens is drawn from the seed; time
+//! passes only between turns and while the member is down; a member that was killed does nothing more, whatever its
+//! code still tries.
 //! Not here: who is right (`checkers`), what requests mean (`model`).
 
 pub mod answers;
 mod client;
+mod cores;
 mod io;
 mod member;
 mod network;
@@ -16,18 +18,22 @@ mod wire;
 mod workload;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use client::Client;
 pub use member::run;
-use network::Network;
+use network::{LinkFault, Network};
 pub use plan::Plan;
 
 use super::canary::Mutant;
 use super::disk::{Faults, SimDisk};
-use super::history::{History, Time, Truth, Violation};
+use super::history::{History, Mark, Time, Trace, Truth, Violation};
 use crate::edge::io::{AlignedBuffer, Completion};
 use crate::stdx::prng::Prng;
 
+/// The core that sequences and accepts.
+const FIRST: usize = 0;
 /// Nanoseconds of a millisecond.
 pub(super) const MILLI: Time = 1_000_000;
 /// Nanoseconds of a second.
@@ -40,6 +46,8 @@ pub struct Options {
     pub canary: Option<Mutant>,
     /// Real entropy, for the one canary that must not repeat.
     pub entropy: u64,
+    /// Keep each mark of the trace, to find the first one that differs.
+    pub keep_marks: bool,
 }
 
 /// What a run gave.
@@ -47,10 +55,12 @@ pub struct Options {
 pub struct Report {
     /// What must not be.
     pub violations: Vec<Violation>,
-    /// Hash of everything that crossed the member's border, in order, with its times.
-    pub trace: u64,
+    /// Everything that crossed the member's border, in order, with its times.
+    pub trace: Trace,
     /// What happened, in one line.
     pub summary: String,
+    /// How often each kind of thing happened.
+    pub counts: Vec<(&'static str, u64)>,
 }
 
 /// How the process dies.
@@ -77,6 +87,10 @@ enum Event {
     Connect { link: usize },
     /// The client of a link finds it broken.
     Broken { link: usize },
+    /// A link is reset.
+    Reset { link: usize },
+    /// A client has waited long enough for a link to come up.
+    Patience { client: usize, link: usize },
     /// A client acts.
     Client { client: usize },
     /// A call has waited long enough.
@@ -87,6 +101,8 @@ enum Event {
     LogDone { life: usize },
     /// A segment is made, or can't be.
     Segment { life: usize, number: u64, bytes: u64 },
+    /// A core finds out that another one has woken it.
+    Wake { life: usize, core: usize },
     /// The next fault.
     Fault,
     /// The process dies.
@@ -121,7 +137,7 @@ struct Outside {
     prng: Prng,
     plan: Plan,
     canary: Option<Mutant>,
-    trace: u64,
+    trace: Trace,
     disk: SimDisk,
     network: Network,
     clients: Vec<Client>,
@@ -136,8 +152,11 @@ struct Outside {
     serving: bool,
     /// The process is dead, or about to find out.
     dying: Option<Death>,
-    stop_asked: std::sync::Arc<std::sync::atomic::AtomicBool>,
-    completions: Vec<Completion<network::SimSocket>>,
+    stop_asked: Arc<AtomicBool>,
+    /// By core.
+    completions: Vec<Vec<Completion<network::SimSocket>>>,
+    /// Cores that another core has woken.
+    wakes: Vec<Arc<AtomicBool>>,
     write: Option<LogWrite>,
     skip_sync: bool,
     /// Segments being made.
@@ -160,21 +179,71 @@ enum Phase {
     Rest,
 }
 
+/// How often things happened.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    kills: u32,
-    power_cuts: u32,
-    stops: u32,
-    write_errors: u32,
-    refusals: u32,
-    cuts_of_links: u32,
-    no_space: u32,
+    kills: u64,
+    power_cuts: u64,
+    stops: u64,
+    write_errors: u64,
+    refusals: u64,
+    cuts_of_links: u64,
+    resets: u64,
+    half_open: u64,
+    stuck: u64,
+    dials_refused: u64,
+    patience: u64,
+    retries: u64,
+    not_taken: u64,
+    resumed: u64,
+    compacted_watches: u64,
+    no_space: u64,
     turns: u64,
+}
+
+impl Counts {
+    fn list(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("kills", self.kills),
+            ("power cuts", self.power_cuts),
+            ("stops", self.stops),
+            ("write errors", self.write_errors),
+            ("times without space", self.no_space),
+            ("refused logs", self.refusals),
+            ("links closed", self.cuts_of_links),
+            ("links reset", self.resets),
+            ("links half-open", self.half_open),
+            ("links stuck", self.stuck),
+            ("dials refused", self.dials_refused),
+            ("links given up", self.patience),
+            ("reads retried", self.retries),
+            ("calls not taken", self.not_taken),
+            ("watches resumed", self.resumed),
+            ("watches compacted", self.compacted_watches),
+            ("turns", self.turns),
+        ]
+    }
+}
+
+/// Everything that is drawn before a seed's run begins.
+pub fn plan(seed: u64, options: Options) -> Plan {
+    Plan::draw(&mut dice(seed), options.canary)
+}
+
+fn dice(seed: u64) -> Prng {
+    Prng::new(seed ^ 0x005E_ED0F_E7C4_D000)
+}
+
+/// A delay between the two, mostly near the lower end; the lower end if it is the greater one.
+fn delay(prng: &mut Prng, least: Time, most: Time) -> Time {
+    let spread = most.saturating_sub(least) + 1;
+    let (a, b, c) = (prng.below(spread), prng.below(spread), prng.below(spread));
+    least + a.min(b).min(c)
 }
 
 impl Outside {
     fn new(seed: u64, options: Options) -> Outside {
-        let mut prng = Prng::new(seed ^ 0x005E_ED0F_E7C4_D000);
+        let mut prng = dice(seed);
         let plan = Plan::draw(&mut prng, options.canary);
         let mut outside = Outside {
             now: SECOND,
@@ -184,7 +253,7 @@ impl Outside {
             network: Network::default(),
             prng,
             canary: options.canary,
-            trace: 0xcbf2_9ce4_8422_2325,
+            trace: Trace::new(options.keep_marks),
             disk: SimDisk::default(),
             history: History::default(),
             truth: Truth::default(),
@@ -194,7 +263,8 @@ impl Outside {
             serving: false,
             dying: None,
             stop_asked: Default::default(),
-            completions: Vec::new(),
+            completions: (0..plan.cores).map(|_| Vec::new()).collect(),
+            wakes: (0..plan.cores).map(|_| Arc::default()).collect(),
             write: None,
             skip_sync: false,
             preparing: 0,
@@ -231,18 +301,13 @@ impl Outside {
 
     /// A delay between the two, mostly near the lower end.
     fn delay(&mut self, least: Time, most: Time) -> Time {
-        let spread = most - least + 1;
-        let (a, b) = (self.prng.below(spread), self.prng.below(spread));
-        let c = self.prng.below(spread);
-        least + a.min(b).min(c)
+        delay(&mut self.prng, least, most)
     }
 
     /// Notes something in the trace.
     fn note(&mut self, what: u64, bytes: &[u8]) {
-        let crc = u64::from(crc32c::crc32c(bytes));
-        for word in [self.now, what, bytes.len() as u64, crc] {
-            self.trace = (self.trace ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
-        }
+        let (at, crc) = (self.now, crc32c::crc32c(bytes));
+        self.trace.push(Mark { at, what, bytes: bytes.len() as u64, crc });
     }
 
     fn violation(&mut self, checker: &'static str, text: String) {
@@ -282,11 +347,14 @@ impl Outside {
             Event::Sent { link } => self.sent(link),
             Event::Connect { link } => self.connect(link),
             Event::Broken { link } => self.broken(link),
+            Event::Reset { link } => self.reset(link),
+            Event::Patience { client, link } => self.patience_ends(client, link),
             Event::Client { client } => self.client_acts(client),
             Event::Timeout { client, link, stream } => self.call_timed_out(client, link, stream),
             Event::LogTake { life } => self.log_take(life),
             Event::LogDone { life } => self.log_done(life),
             Event::Segment { life, number, bytes } => self.segment_made(life, number, bytes),
+            Event::Wake { life, core } => self.woken(life, core),
             Event::Fault => self.fault(),
             Event::Death(death) => self.die(death),
             Event::RoomAgain => {
@@ -297,6 +365,7 @@ impl Outside {
                 self.phase = Phase::Calm;
                 self.disk.set_faults(Faults::default());
                 self.fuse = None;
+                self.mend_network();
                 self.release_all();
             }
             Event::Rest => self.phase = Phase::Rest,
@@ -348,7 +417,11 @@ impl Outside {
                 let delay = self.delay(500 * MILLI, 4 * SECOND);
                 self.after(delay, Event::RoomAgain);
             }
-            plan::Fault::CutLink => self.cut_some_link(),
+            plan::Fault::CloseLink => self.link_fault(LinkFault::Close),
+            plan::Fault::ResetLink => self.link_fault(LinkFault::Reset),
+            plan::Fault::LoseLink => self.link_fault(LinkFault::Lose),
+            plan::Fault::StickLink => self.link_fault(LinkFault::Stick),
+            plan::Fault::Refuse => self.refuse_connections(),
             plan::Fault::Stall => {
                 let time = self.delay(10 * MILLI, 1_500 * MILLI);
                 self.truth.stalled += time;
@@ -374,8 +447,8 @@ impl Outside {
         self.dying = Some(death);
         self.note(1, &[death as u8]);
         if death == Death::Stop {
-            self.stop_asked.store(true, std::sync::atomic::Ordering::Relaxed);
-            self.completions.push(Completion::Woken);
+            self.stop_asked.store(true, Ordering::Relaxed);
+            self.completions[FIRST].push(Completion::Woken);
         }
     }
 }

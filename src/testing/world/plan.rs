@@ -10,6 +10,12 @@ use crate::testing::history::Time;
 pub struct Plan {
     /// Clients.
     pub clients: usize,
+    /// Cores of the member.
+    pub cores: usize,
+    /// Longest time until a core finds out that it was woken.
+    pub wake_delay: Time,
+    /// One turn of so many is followed by a pause of its core; 0 for none.
+    pub pause_every: u64,
     /// Keys of the key space.
     pub keys: u64,
     /// Longest value.
@@ -20,6 +26,12 @@ pub struct Plan {
     pub calls_at_once: usize,
     /// How long a call may take.
     pub call_timeout: Time,
+    /// How long a client waits for a connection, and a silent one for any byte, before it gives it up.
+    pub patience: Time,
+    /// The member asks a silent client whether it is there after this; 0 for never.
+    pub keepalive_idle: Time,
+    /// Streams of a connection that the member takes; clients care as little as they do in life.
+    pub streams_max: u32,
     /// What clients announce as their streams' window.
     pub window: u32,
     /// Clients stop reading their watches now and then.
@@ -37,7 +49,7 @@ pub struct Plan {
     /// Mean time between two faults; 0 for none.
     pub fault_every: Time,
     /// Weights of the faults, in the order of `Fault`.
-    pub faults: [u64; 7],
+    pub faults: [u64; FAULTS],
     /// Bits rot while the power is off.
     pub rot: bool,
     /// The power may fail during recovery.
@@ -62,9 +74,31 @@ pub(super) enum Fault {
     Stop,
     WriteError,
     NoSpace,
-    CutLink,
     Stall,
+    CloseLink,
+    ResetLink,
+    LoseLink,
+    StickLink,
+    Refuse,
 }
+
+impl Fault {
+    const ALL: [Fault; FAULTS] = [
+        Fault::Kill,
+        Fault::PowerCut,
+        Fault::Stop,
+        Fault::WriteError,
+        Fault::NoSpace,
+        Fault::Stall,
+        Fault::CloseLink,
+        Fault::ResetLink,
+        Fault::LoseLink,
+        Fault::StickLink,
+        Fault::Refuse,
+    ];
+}
+
+const FAULTS: usize = 11;
 
 impl Plan {
     pub(super) fn draw(prng: &mut Prng, canary: Option<Mutant>) -> Plan {
@@ -72,11 +106,17 @@ impl Plan {
         let keys_max = if prng.chance(1, 2) { 6 } else { 40 };
         let mut plan = Plan {
             clients: 1 + prng.below(5) as usize,
+            cores: [1, 1, 2, 3, 5][prng.below(5) as usize],
+            wake_delay: (1 << prng.below(12)) * MILLI / 1_000,
+            pause_every: [0, 20, 200][prng.below(3) as usize],
             keys: 1 + prng.below(keys_max),
             value_bytes: if big { 64 << 10 } else { 24 + prng.below(600) },
             call_every: (5 + prng.below(40)) * MILLI * if big { 3 } else { 1 },
             calls_at_once: 1 + prng.below(8) as usize,
             call_timeout: (300 + prng.below(4_000)) * MILLI,
+            patience: (500 + prng.below(5_000)) * MILLI,
+            keepalive_idle: [0, 2 * SECOND][prng.below(2) as usize],
+            streams_max: if prng.chance(1, 4) { 3 + prng.below(4) as u32 } else { u32::MAX },
             window: [65_535, 1 << 20, 2_000 + prng.below(20_000) as u32][prng.below(3) as usize],
             stalls: prng.chance(1, 2),
             queue_bytes_max: [1 << 20, 4 << 10, 200][prng.below(3) as usize],
@@ -85,7 +125,7 @@ impl Plan {
             disk_delay: (1 + prng.below(20)) * MILLI,
             socket_bytes: 1 << (10 + prng.below(8)),
             fault_every: [0, SECOND / 2, SECOND, 3 * SECOND][prng.below(4) as usize],
-            faults: [0; 7],
+            faults: [0; FAULTS],
             rot: prng.chance(1, 8),
             cut_recovery: prng.chance(1, 3),
             compact_every: [0, 20, 100][prng.below(3) as usize],
@@ -137,17 +177,8 @@ impl Plan {
     }
 
     pub(super) fn draw_fault(&self, prng: &mut Prng) -> Fault {
-        const ALL: [Fault; 7] = [
-            Fault::Kill,
-            Fault::PowerCut,
-            Fault::Stop,
-            Fault::WriteError,
-            Fault::NoSpace,
-            Fault::CutLink,
-            Fault::Stall,
-        ];
         let mut at = prng.below(self.faults.iter().sum());
-        for (fault, weight) in ALL.into_iter().zip(self.faults) {
+        for (fault, weight) in Fault::ALL.into_iter().zip(self.faults) {
             if at < weight {
                 return fault;
             }

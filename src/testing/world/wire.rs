@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::pure::wire::grpc::message::{Assembler, prefix};
+use crate::pure::wire::h2::error::Code;
 use crate::pure::wire::h2::frame::{self, FrameHead, HEAD_BYTES, PREFACE, flag, kind, setting};
 use crate::pure::wire::hpack::{Decoder, FieldSink, encoder};
 
@@ -23,8 +24,10 @@ pub(super) enum Got {
     Ended { stream: u32, code: u32, text: String },
     /// The stream was reset.
     Reset { stream: u32 },
-    /// No further streams.
-    GoAway,
+    /// The stream was refused before anything was done about it.
+    Refused { stream: u32 },
+    /// No further streams; nothing was done about those above `last`.
+    GoAway { last: u32 },
 }
 
 /// One connection's protocol state.
@@ -132,10 +135,15 @@ impl Wire {
 
     /// Gives a stream up.
     pub(super) fn cancel(&mut self, stream: u32) {
-        if self.streams.remove(&stream).is_some() {
-            self.waiting.retain(|(of, ..)| *of != stream);
-            frame::write_reset(&mut self.out, stream, crate::pure::wire::h2::error::Code::Cancel);
+        if self.forget(stream) {
+            frame::write_reset(&mut self.out, stream, Code::Cancel);
         }
+    }
+
+    /// A stream is over; false if it was so before.
+    pub(super) fn forget(&mut self, stream: u32) -> bool {
+        self.waiting.retain(|(of, ..)| *of != stream);
+        self.streams.remove(&stream).is_some()
     }
 
     /// Stops or goes on giving a stream's window back.
@@ -175,9 +183,12 @@ impl Wire {
                 self.send_window += i64::from(number());
                 self.send_waiting();
             }
-            kind::GOAWAY => got.push(Got::GoAway),
-            kind::RST_STREAM if self.streams.remove(&head.stream).is_some() => {
-                got.push(Got::Reset { stream: head.stream });
+            kind::GOAWAY => got.push(Got::GoAway { last: number() & (u32::MAX >> 1) }),
+            kind::RST_STREAM if self.streams.contains_key(&head.stream) => {
+                let stream = head.stream;
+                let refused = number() == Code::RefusedStream as u32;
+                self.forget(stream);
+                got.push(if refused { Got::Refused { stream } } else { Got::Reset { stream } });
             }
             kind::HEADERS => self.headers(head, payload, got),
             kind::DATA => self.data(head, payload, got),

@@ -189,6 +189,12 @@ impl Outside {
         if !self.is_working() {
             return;
         }
+        if self.calls_waiting(id) < self.plan.calls_at_once
+            && let Some(request) = self.take_retry(id)
+        {
+            self.call(id, request);
+            return;
+        }
         let dice = self.clients[id].prng.below(100);
         let watches = self.clients[id].watches.len();
         match dice {

@@ -1,5 +1,5 @@
 // Program tutorial does on the official client what a beginner's tutorial does, and then lives
-// through compaction the way a client must. It says what is wrong and exits with 1 at the first
+// through compaction and broken connections the way a client must. It says what is wrong and exits with 1 at the first
 // answer that is not as etcd documents it.
 package main
 
@@ -9,48 +9,52 @@ import (
 	"flag"
 	"fmt"
 	"math/rand"
-	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
+
+	"etchd/tests/compat/internal/scenario"
 )
 
 var (
-	endpoint = flag.String("endpoint", "127.0.0.1:2379", "where the server is")
+	endpoint = flag.String("endpoint", "127.0.0.1:2379", "where the server is; with a second address of the same server after a comma, clients that balance are tried too")
 	rounds   = flag.Int("rounds", 30, "compactions to live through")
 )
 
-func check(ok bool, format string, args ...any) {
-	if !ok {
-		fmt.Printf("tutorial: "+format+"\n", args...)
-		os.Exit(1)
-	}
-}
-
-func must(err error, what string) { check(err == nil, "%s: %v", what, err) }
+var check, must = scenario.Check, scenario.Must
 
 func main() {
 	flag.Parse()
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{*endpoint}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
-	must(err, "connect")
+	client := scenario.Connect(*endpoint)
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	first, stop := context.WithTimeout(ctx, 10*time.Second)
-	_, err = client.Get(first, "anything")
+	_, err := client.Get(first, "anything")
 	stop()
 	must(err, "the first request")
-	// A prefix of our own, so that the program can run twice on one server.
-	prefix := fmt.Sprintf("tutorial/%d/", time.Now().UnixNano())
+	prefix := scenario.Prefix("tutorial")
+	all := map[string]func(context.Context){}
+	for name, run := range map[string]func(context.Context, *clientv3.Client, string){
+		"leases": leases, "transactions": transactions, "discovery": discovery, "naming": naming,
+		"publishing": publishing, "lock": lock, "election": election, "queue": queue,
+	} {
+		all[name] = func(ctx context.Context) { run(ctx, client, prefix+name+"/") }
+	}
+	// By themselves: one counts revisions, one compacts what others watch, one breaks connections.
 	basics(ctx, client, prefix+"basics/")
-	leases(ctx, client, prefix+"leases/")
-	transactions(ctx, client, prefix+"txn/")
+	scenario.Together(all)
 	compaction(ctx, client, prefix+"compaction/")
-	fmt.Println("tutorial: all as it should be")
+	count := len(all) + 2
+	if live := strings.Split(*endpoint, ","); len(live) > 1 {
+		balancing(ctx, live, prefix+"balancing/")
+		count++
+	}
+	fmt.Printf("tutorial: %d scenarios passed, 0 failed\n", count)
 }
 
 func basics(ctx context.Context, c *clientv3.Client, prefix string) {
