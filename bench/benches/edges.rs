@@ -26,7 +26,7 @@ const ROUNDS: usize = 9;
 const CONNECTIONS: usize = 32;
 const MESSAGES: usize = 40_000;
 const WAKES: usize = 20_000;
-const WRITES: u64 = 1_500;
+const WRITES: u64 = 400;
 const BLOCK: u64 = 4_096;
 const SEGMENT_BYTES: u64 = 16 << 20;
 
@@ -225,7 +225,9 @@ struct Disk<'a> {
 }
 
 fn log_cost<I: HostIo + Faults>(make: impl Fn(HostOptions) -> I, disk: Disk<'_>) -> Cost {
-    let options = DiskOptions { data_dir: disk.directory.join("data"), wal_dir: None, syncs: Syncs::On };
+    // A file for each way: pages that the cache holds are in the way of direct writes.
+    let name = format!("{}-{}", disk.direct, disk.flag);
+    let options = DiskOptions { data_dir: disk.directory.join(name), wal_dir: None, syncs: Syncs::On };
     let mut data = DataDirectory::open(&options).expect("opens");
     if !disk.direct {
         data.write_through_cache();
