@@ -9,7 +9,7 @@ use crate::edge::ops::metrics::{self, CallKind, Method, MethodCounts, Process, S
 use crate::pure::api::rpcs::{Kind, Rpc};
 use crate::pure::front::QUOTA_BYTES_DEFAULT;
 use crate::pure::node::View;
-use crate::pure::session::Http1Request;
+use crate::pure::session::{Bound, Http1Request};
 use crate::stdx::slab::Key;
 use crate::stdx::time::Monotonic;
 
@@ -97,6 +97,10 @@ impl Http {
         snapshot.db_total_bytes = view.db_bytes;
         snapshot.db_in_use_bytes = view.db_bytes_in_use;
         (snapshot.client_received_bytes, snapshot.client_sent_bytes) = front.traffic();
+        for ((_, name), count) in Bound::ALL.iter().zip(front.bounds_reached()) {
+            snapshot.client_bounds_reached.push((name, *count));
+        }
+        snapshot.client_held_bytes = front.held_bytes() as u64;
         for (calls, counts) in snapshot.calls.iter_mut().zip(front.counts()) {
             *calls = MethodCounts {
                 started: counts.started,

@@ -77,6 +77,7 @@ impl<T: Default> Connection<T> {
         self.output.extend_from_slice(body);
         self.note_data(length);
         self.write_block(id, trailers, true);
+        self.resets.earn(1);
         self.finish_local(key);
         true
     }
@@ -231,6 +232,7 @@ impl<T: Default> Connection<T> {
         self.send_window -= length as i64;
         self.note_data(length);
         if end {
+            self.resets.earn(1);
             self.finish_local(key);
         } else if finished {
             self.write_end(key);
@@ -253,6 +255,7 @@ impl<T: Default> Connection<T> {
             End::WithData => frame::write_data_head(&mut self.output, id, 0, true),
             End::Trailers(block) => self.write_block(id, &block, true),
         }
+        self.resets.earn(1);
         self.finish_local(key);
     }
 
