@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use etchd::pure::wire::h2::frame::{self, PREFACE};
 
-use super::hostile::{GROWTH_BYTES_MAX, Target, serve};
+use super::hostile::{Target, serve};
 use crate::crash::client::PATIENCE;
 
 fn connect(port: u16) -> TcpStream {

@@ -43,7 +43,9 @@ fn settings_that_move_many_windows() {
     let mut turn = 0_u32;
     flood("settings-windows", &Attack::beyond("settings"), |wire| {
         if wire.is_new() {
-            (0..5_000).for_each(|_| drop(wire.call(path::RANGE, &[])));
+            for _ in 0..5_000 {
+                wire.call(path::RANGE, &[]);
+            }
         }
         turn += 1;
         let value = (turn & 1) << 30;

@@ -117,7 +117,7 @@ fn large_metadata_on_requests_that_wait() {
 /// Trailers that don't end the request, or come twice.
 #[test]
 fn trailers() {
-    flood("trailers", &Attack::beyond("resets"), |wire| {
+    flood("trailers", &Attack::beyond("control_replies"), |wire| {
         let stream = wire.call(path::PUT, &[]);
         wire.raw(kind::HEADERS, flag::END_HEADERS, stream, &[]);
     });

@@ -5,10 +5,10 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etchd::pure::wire::grpc::message;
-use etchd::pure::wire::h2::frame::{self, FrameHead, HEAD_BYTES, PREFACE, flag, kind};
+use etchd::pure::wire::h2::frame::{self, FrameHead, HEAD_BYTES, PREFACE, flag, kind, setting};
 use etchd::pure::wire::hpack::encoder;
 
 use crate::crash::client::{PATIENCE, path, put};
@@ -17,6 +17,8 @@ use crate::crash::system::{Scratch, free_port};
 
 /// Frames that a flood sends at least.
 pub const FRAMES: u64 = 1_000_000;
+/// When it ends whatever the client that behaves has done until then.
+const FRAMES_MAX: u64 = 3 * FRAMES;
 /// What the client that behaves puts meanwhile.
 pub const PUTS: usize = 1_000;
 /// What the server's resident memory may grow by at any moment of a flood.
@@ -117,7 +119,7 @@ impl Attack {
     /// One that reads, and goes beyond this bound.
     pub fn beyond(breach: &'static str) -> Attack {
         Attack {
-            settings: Vec::new(),
+            settings: vec![(setting::INITIAL_WINDOW_SIZE, 1 << 30)],
             reads: true,
             frames: FRAMES,
             breach: Some(breach),
@@ -222,11 +224,15 @@ pub fn flood(name: &str, attack: &Attack, fill: impl FnMut(&mut Wire) + Send) ->
     let target = Target::start(name);
     let before = attack.breach.map_or(0, |bound| target.breaches(bound));
     let served = AtomicBool::new(false);
+    let begun = Instant::now();
     let seen = std::thread::scope(|scope| {
         let hostile = scope.spawn(|| run(target.port, attack, &served, fill));
         serve(&target.server, PUTS);
         served.store(true, Ordering::Relaxed);
-        hostile.join().expect("the hostile client ends")
+        let put = begun.elapsed();
+        let seen = hostile.join().expect("the hostile client ends");
+        println!("{name}: puts {put:.1?}, flood {:.1?}", begun.elapsed());
+        seen
     });
     let (grown, kept) = (target.growth_bytes(), target.growth_bytes_now());
     let breaches = target.breaches_all();
@@ -248,7 +254,7 @@ pub fn flood(name: &str, attack: &Attack, fill: impl FnMut(&mut Wire) + Send) ->
 fn run(port: u16, attack: &Attack, served: &AtomicBool, mut fill: impl FnMut(&mut Wire)) -> Seen {
     let mut seen = Seen::default();
     let mut wire = Wire { out: Vec::new(), frames: 0, stream: 1 };
-    while wire.frames < attack.frames || !served.load(Ordering::Relaxed) {
+    while goes_on(wire.frames, attack, served) {
         seen.connections += 1;
         let socket = TcpStream::connect(("127.0.0.1", port)).expect("the server takes connections");
         let patience = if attack.reads { PATIENCE } else { STUCK };
@@ -259,9 +265,12 @@ fn run(port: u16, attack: &Attack, served: &AtomicBool, mut fill: impl FnMut(&mu
         wire.out.extend_from_slice(PREFACE);
         frame::write_settings(&mut wire.out, &attack.settings);
         frame::write_settings_ack(&mut wire.out);
-        let failed = attack_once(&socket, attack, served, &mut wire, &mut fill);
-        if let Err(error) = failed {
-            assert!(is_end(&error) || !attack.reads && is_stuck(&error), "{name}: {error}", name = "writing");
+        if attack.reads {
+            // All that a million frames can ask for.
+            frame::write_window_update(&mut wire.out, 0, 1 << 30);
+        }
+        if let Err(error) = attack_once(&socket, attack, served, &mut wire, &mut fill) {
+            assert!(is_end(&error) || !attack.reads && is_stuck(&error), "writing: {error}");
         }
         // It may be closed already.
         drop(socket.shutdown(Shutdown::Both));
@@ -273,6 +282,11 @@ fn run(port: u16, attack: &Attack, served: &AtomicBool, mut fill: impl FnMut(&mu
     seen
 }
 
+/// The frames are not all sent, or the other client is not served yet: both have to see each other.
+fn goes_on(frames: u64, attack: &Attack, served: &AtomicBool) -> bool {
+    frames < attack.frames || frames < FRAMES_MAX && !served.load(Ordering::Relaxed)
+}
+
 /// One connection until the server ends it or there is enough.
 fn attack_once(
     mut socket: &TcpStream,
@@ -281,7 +295,7 @@ fn attack_once(
     wire: &mut Wire,
     fill: &mut impl FnMut(&mut Wire),
 ) -> io::Result<()> {
-    while wire.frames < attack.frames || !served.load(Ordering::Relaxed) {
+    while goes_on(wire.frames, attack, served) {
         // Ids end at 2^31.
         if wire.stream > 0x3fff_ffff {
             return Ok(());

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use etchd::pure::api::codec::encode;
 use etchd::pure::api::requests::{WatchCancelRequest, WatchCreateRequest, WatchRequest};
-use etchd::pure::wire::h2::frame::{flag, kind};
+use etchd::pure::wire::h2::frame::{flag, kind, setting};
 
 use super::hostile::{Attack, flood};
-use crate::crash::client::{everything, path, put};
+use crate::crash::client::{everything, get, path, put};
 
 /// CVE-2023-44487 in its plain form: a head, a reset.
 #[test]
@@ -33,7 +33,7 @@ fn rapid_resets_of_requests() {
 fn resets_that_the_server_is_made_to_send() {
     let message = encode(&everything());
     let mut turn = 0;
-    flood("made-resets", &Attack::beyond("resets"), |wire| {
+    flood("made-resets", &Attack::beyond("control_replies"), |wire| {
         let stream = wire.call(path::RANGE, &[]);
         wire.message(stream, &message, true);
         turn += 1;
@@ -59,9 +59,9 @@ fn streams_that_fail_by_their_messages() {
 /// Requests whose time is over as soon as they come.
 #[test]
 fn timeouts_of_a_nanosecond() {
-    let message = encode(&put(b"timeout", b"value"));
+    let message = encode(&get(b"served/1"));
     flood("timeouts", &Attack::within(), |wire| {
-        let stream = wire.call(path::PUT, &[("grpc-timeout", "1n")]);
+        let stream = wire.call(path::RANGE, &[("grpc-timeout", "1n")]);
         wire.message(stream, &message, true);
     });
 }
@@ -70,7 +70,9 @@ fn timeouts_of_a_nanosecond() {
 #[test]
 fn streams_that_wait() {
     let attack = Attack { growth_bytes_max: 64 << 20, ..Attack::beyond("streams") };
-    flood("streams", &attack, |wire| drop(wire.call(path::RANGE, &[])));
+    flood("streams", &attack, |wire| {
+        wire.call(path::RANGE, &[]);
+    });
 }
 
 /// Half a message on each of many streams.
@@ -109,7 +111,7 @@ fn whole_messages_of_requests_that_do_not_end() {
 #[test]
 fn lengths_that_lie() {
     let mut turn = 0;
-    flood("lengths", &Attack::within(), |wire| {
+    flood("lengths", &Attack::beyond("message_bytes"), |wire| {
         let stream = wire.call(path::PUT, &[]);
         turn += 1;
         let lie: [u8; 6] = if turn % 2 == 0 { [0, 0xff, 0xff, 0xff, 0xff, 1] } else { [0, 0, 31, 0, 0, 1] };
@@ -127,11 +129,33 @@ fn watches_that_come_and_go() {
     }));
     let cancel = encode(&WatchRequest::Cancel(WatchCancelRequest { watch_id: 7 }));
     flood("watches", &Attack::within(), |wire| {
+        let stream = wire.call(path::WATCH, &[]);
+        for _ in 0..500 {
+            wire.message(stream, &create, false);
+            wire.message(stream, &cancel, false);
+        }
+        wire.reset(stream);
+    });
+}
+
+/// Watches that are made, and no answer is read: the stream ends at its bound.
+#[test]
+fn watches_whose_answers_are_not_read() {
+    let create = encode(&WatchRequest::Create(WatchCreateRequest {
+        key: Bytes::from_static(b"watched"),
+        ..WatchCreateRequest::default()
+    }));
+    let attack = Attack {
+        settings: vec![(setting::INITIAL_WINDOW_SIZE, 0)],
+        // `limits::watch::UNREAD_ANSWERS_BYTES_MAX`, and the watches until then.
+        growth_bytes_max: 3 * (32 << 20),
+        ..Attack::within()
+    };
+    flood("unread-watches", &attack, |wire| {
         if wire.is_new() {
             wire.call(path::WATCH, &[]);
         }
         wire.message(1, &create, false);
-        wire.message(1, &cancel, false);
     });
 }
 

@@ -16,6 +16,8 @@ mod http1;
 mod rpc;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traffic;
 
 use std::time::Duration;
 

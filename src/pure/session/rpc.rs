@@ -268,6 +268,14 @@ impl Rpc {
         self.deadlines.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn levels(&mut self, now: Monotonic) -> Vec<(&'static str, usize, usize)> {
+        let mut levels = self.connection.levels(now);
+        levels.push(("kept_bytes", self.kept_bytes, UNFINISHED_MESSAGE_BYTES_MAX));
+        levels.push(("events", self.events.len(), EVENTS_WAITING_MAX));
+        levels
+    }
+
     pub(super) fn counters(&self) -> Counters {
         self.connection.counters
     }

@@ -221,7 +221,7 @@ const KEEPALIVE_PING: [u8; 8] = [0; 8];
 /// How long the PING of a graceful GOAWAY may take.
 const DRAIN_PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Cheap frames that useful work pays for.
-const CHEAP_FRAMES_EARNED: u32 = 8;
+const CHEAP_FRAMES_EARNED: u32 = 2;
 
 impl<T: Default> Connection<T> {
     /// A connection whose client has not sent anything yet. Our SETTINGS are ready to go.
@@ -426,6 +426,21 @@ impl<T: Default> Connection<T> {
         self.output.len() < OUTPUT_BYTES_MAX / 4
     }
 
+    /// How far the client has gone towards its bounds at this moment: names, what is used, the bound.
+    #[cfg(test)]
+    pub(crate) fn levels(&mut self, now: Monotonic) -> Vec<(&'static str, usize, usize)> {
+        vec![
+            ("cheap_frames", self.cheap_frames.missing(now) as usize, CHEAP_FRAMES_BURST as usize),
+            ("settings", self.settings_frames.missing(now) as usize, SETTINGS_FRAMES_BURST as usize),
+            ("resets", self.resets.missing(now) as usize, RESETS_BURST as usize),
+            ("resets undelayed", self.resets.missing(now) as usize, RESETS_UNDELAYED_MAX as usize),
+            ("control_replies", self.control_replies, CONTROL_REPLIES_MAX),
+            ("output", self.output.len(), OUTPUT_BYTES_MAX),
+            ("pings", self.ping_guard.strikes() as usize, 2),
+            ("streams", self.streams.len(), STREAMS_LIVE_MAX),
+        ]
+    }
+
     /// Number of live streams.
     pub fn streams_live(&self) -> usize {
         self.streams.len()
@@ -619,9 +634,7 @@ impl<T: Default> Connection<T> {
             return Err(Fault::Connection(Code::FrameSize, "padded DATA without a length"));
         }
         let end = head.has(flag::END_STREAM);
-        if length > 0 {
-            self.cheap_frames.earn(CHEAP_FRAMES_EARNED);
-        } else if !end {
+        if length == 0 && !end {
             self.charge_cheap(now)?;
         }
         self.counters.data_bytes_received += u64::from(head.length);
@@ -633,8 +646,10 @@ impl<T: Default> Connection<T> {
         let part =
             DataPart { key: None, left: length, pad_length_due: head.has(flag::PADDED), padding: 0, end };
         let key = self.data_target(now, head);
-        if !matches!(key, Ok(Some(_))) {
-            self.credit(None, i64::from(head.length));
+        match key {
+            Ok(Some(_)) if length > 0 => self.cheap_frames.earn(CHEAP_FRAMES_EARNED),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => self.credit(None, i64::from(head.length)),
         }
         // Set first: after a fault of the stream its bytes are skipped all the same.
         self.reading = Reading::Data(part);
@@ -648,7 +663,9 @@ impl<T: Default> Connection<T> {
             return match self.streams.finish_of(head.stream) {
                 Some(Finish::Early) => Ok(None),
                 _ if self.is_beyond_drain(head.stream) => Ok(None),
-                Some(Finish::Complete | Finish::ByPeer) | None => {
+                // Forgotten. We may have ended it early, as by a deadline, with the request still under way.
+                None => Ok(None),
+                Some(Finish::Complete | Finish::ByPeer) => {
                     Err(Fault::Stream(head.stream, Code::StreamClosed))
                 }
             };

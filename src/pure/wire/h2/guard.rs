@@ -89,6 +89,12 @@ pub struct PingGuard {
 }
 
 impl PingGuard {
+    /// Strikes so far.
+    #[cfg(test)]
+    pub(super) fn strikes(&self) -> u32 {
+        self.strikes
+    }
+
     /// HEADERS or DATA went out.
     pub fn forgive(&mut self) {
         self.answered_since = true;

@@ -15,7 +15,7 @@ use crate::pure::wire::hpack::encoder;
 use crate::stdx::slab::Key;
 
 /// Cheap frames that a sent DATA frame pays for: clients answer data with WINDOW_UPDATE and PING.
-const CHEAP_FRAMES_EARNED: u32 = 4;
+const CHEAP_FRAMES_EARNED: u32 = 2;
 /// Streams whose queues are looked at to see how much of what is queued could be sent.
 const READY_STREAMS_COUNTED_MAX: usize = 1_024;
 
