@@ -7,6 +7,7 @@
 
 /// Server, client and files as the crash tests have them.
 #[allow(dead_code, reason = "the crash tests use the rest")]
+#[path = "crash"]
 mod crash {
     pub mod client;
     pub mod server;

@@ -18,7 +18,7 @@ use crate::crash::system::{Scratch, free_port};
 /// Frames that a flood sends at least.
 pub const FRAMES: u64 = 1_000_000;
 /// When it ends whatever the client that behaves has done until then.
-const FRAMES_MAX: u64 = 3 * FRAMES;
+const FRAMES_MAX: u64 = 2 * FRAMES;
 /// What the client that behaves puts meanwhile.
 pub const PUTS: usize = 1_000;
 /// What the server's resident memory may grow by at any moment of a flood.

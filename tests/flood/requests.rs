@@ -60,7 +60,9 @@ fn streams_that_fail_by_their_messages() {
 #[test]
 fn timeouts_of_a_nanosecond() {
     let message = encode(&get(b"served/1"));
-    flood("timeouts", &Attack::within(), |wire| {
+    // Answers may wait for a client that reads slowly: `limits::http2::CONNECTION_SEND_BYTES_MAX`, and their streams.
+    let attack = Attack { growth_bytes_max: 4 * (8 << 20), ..Attack::within() };
+    flood("timeouts", &attack, |wire| {
         let stream = wire.call(path::RANGE, &[("grpc-timeout", "1n")]);
         wire.message(stream, &message, true);
     });
@@ -79,11 +81,8 @@ fn streams_that_wait() {
 #[test]
 fn half_messages() {
     let half = vec![b'h'; 16_000];
-    let attack = Attack {
-        frames: 60_000,
-        growth_bytes_max: (64 << 20) + (16 << 20),
-        ..Attack::beyond("kept_bytes")
-    };
+    let attack =
+        Attack { frames: 60_000, growth_bytes_max: (64 << 20) + (16 << 20), ..Attack::beyond("kept_bytes") };
     flood("half-messages", &attack, |wire| {
         let stream = wire.call(path::PUT, &[]);
         let mut body = vec![0, 0, 16, 0, 0];
@@ -96,11 +95,8 @@ fn half_messages() {
 #[test]
 fn whole_messages_of_requests_that_do_not_end() {
     let whole = vec![b'h'; 16_000];
-    let attack = Attack {
-        frames: 60_000,
-        growth_bytes_max: (64 << 20) + (16 << 20),
-        ..Attack::beyond("kept_bytes")
-    };
+    let attack =
+        Attack { frames: 60_000, growth_bytes_max: (64 << 20) + (16 << 20), ..Attack::beyond("kept_bytes") };
     flood("whole-messages", &attack, |wire| {
         let stream = wire.call("/grpc.health.v1.Health/Watch", &[]);
         wire.message(stream, &whole, false);

@@ -10,7 +10,7 @@ use super::targets::{ALL, Target};
 use super::{memory, mutate, seeds};
 
 /// Mutations of each target in an ordinary run.
-const RUNS: u64 = 4_000;
+const RUNS: u64 = 20_000;
 /// Longest input: above it only the first bytes count.
 const INPUT_BYTES_MAX: usize = 256 * 1024;
 
@@ -71,7 +71,8 @@ fn fuzz(name: &str) {
 /// The runner itself: a target that panics or takes too much is found.
 #[test]
 fn what_is_wrong_is_seen() {
-    let panics = Target { name: "", run: |input| assert!(input.is_empty()), bytes_max: 0, bytes_max_per_byte: 0 };
+    let panics =
+        Target { name: "", run: |input| assert!(input.is_empty()), bytes_max: 0, bytes_max_per_byte: 0 };
     assert!(check(&panics, b"").is_ok());
     assert!(check(&panics, b"x").is_err());
     let takes = |input: &[u8]| drop(std::hint::black_box(vec![1_u8; input.len() * 100]));

@@ -57,7 +57,11 @@ fn connections() -> Vec<Vec<u8>> {
     let mut out = PREFACE.to_vec();
     frame::write_settings(&mut out, &[(setting::INITIAL_WINDOW_SIZE, 100), (setting::HEADER_TABLE_SIZE, 0)]);
     frame::write_settings_ack(&mut out);
-    let put = encode(&PutRequest { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v"), ..Default::default() });
+    let put = encode(&PutRequest {
+        key: Bytes::from_static(b"k"),
+        value: Bytes::from_static(b"v"),
+        ..Default::default()
+    });
     for (number, extra) in [
         vec![],
         vec![("grpc-timeout", "5m")],
@@ -93,14 +97,21 @@ fn connections() -> Vec<Vec<u8>> {
     // Inflates a thousandfold.
     let mut bomb = PREFACE.to_vec();
     frame::write_settings(&mut bomb, &[]);
-    raw(&mut bomb, kind::HEADERS, flag::END_HEADERS, 1, &head("/etcdserverpb.KV/Put", &[("grpc-encoding", "gzip")]));
+    raw(
+        &mut bomb,
+        kind::HEADERS,
+        flag::END_HEADERS,
+        1,
+        &head("/etcdserverpb.KV/Put", &[("grpc-encoding", "gzip")]),
+    );
     raw(&mut bomb, kind::DATA, flag::END_STREAM, 1, &framed(&gzip::deflate(&vec![0; 1 << 20]), true));
     vec![out, bomb, requests_over_http1().remove(0)]
 }
 
 fn requests_over_http1() -> Vec<Vec<u8>> {
     let chunked = "POST /v3/kv/put HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4;x=y\r\nabcd\r\n0\r\nA: b\r\n\r\n";
-    let sized = "POST /v3/kv/put HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nabcd";
+    let sized =
+        "POST /v3/kv/put HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nabcd";
     let get = "GET /health?a=b HTTP/1.1\r\nHost: a\r\n\r\n";
     let old = "GET /metrics HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
     vec![format!("{get}{chunked}{sized}{old}").into_bytes(), chunked.into(), sized.into()]
@@ -113,7 +124,9 @@ fn blocks(huffman: bool) -> Vec<u8> {
         block.extend_from_slice(&head("/etcdserverpb.KV/Range", &[("token", "abcdef")]));
         block.extend_from_slice(&[0x40, 1, b'x', 3, b'0', b'0' + number, b'z', 0xbe, 0x7e, 2, b'a', b'b']);
         if huffman {
-            block.extend_from_slice(&[0x41, 0x8c, 0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff]);
+            block.extend_from_slice(&[
+                0x41, 0x8c, 0xf1, 0xe3, 0xc2, 0xe5, 0xf2, 0x3a, 0x6b, 0xa0, 0xab, 0x90, 0xf4, 0xff,
+            ]);
         }
         out.extend_from_slice(&(block.len() as u16).to_be_bytes());
         out.extend_from_slice(&block);
@@ -123,7 +136,8 @@ fn blocks(huffman: bool) -> Vec<u8> {
 
 fn bodies() -> Vec<u8> {
     let text: Vec<u8> = (0..3_000_u32).map(|number| (number % 251) as u8).collect();
-    [framed(b"", false), framed(&text, false), framed(&gzip::deflate(&text), true), framed(b"abc", false)].concat()
+    [framed(b"", false), framed(&text, false), framed(&gzip::deflate(&text), true), framed(b"abc", false)]
+        .concat()
 }
 
 fn range() -> RangeRequest {
@@ -138,7 +152,11 @@ fn range() -> RangeRequest {
 }
 
 fn txn(depth: usize) -> TxnRequest {
-    let put = PutRequest { key: Bytes::from_static(b"key"), value: Bytes::from_static(&[7; 40]), ..Default::default() };
+    let put = PutRequest {
+        key: Bytes::from_static(b"key"),
+        value: Bytes::from_static(&[7; 40]),
+        ..Default::default()
+    };
     let mut success = vec![RequestOp::Put(put), RequestOp::Range(range()), RequestOp::None];
     if depth > 0 {
         success.push(RequestOp::Txn(txn(depth - 1)));
@@ -149,22 +167,47 @@ fn txn(depth: usize) -> TxnRequest {
 fn roots() -> Vec<Vec<u8>> {
     let messages = [
         (0, encode(&range())),
-        (1, encode(&PutRequest { key: Bytes::from_static(b"key"), lease: -1, prev_kv: true, ..Default::default() })),
-        (2, encode(&DeleteRangeRequest { key: Bytes::from_static(b"\0"), prev_kv: true, ..Default::default() })),
+        (
+            1,
+            encode(&PutRequest {
+                key: Bytes::from_static(b"key"),
+                lease: -1,
+                prev_kv: true,
+                ..Default::default()
+            }),
+        ),
+        (
+            2,
+            encode(&DeleteRangeRequest {
+                key: Bytes::from_static(b"\0"),
+                prev_kv: true,
+                ..Default::default()
+            }),
+        ),
         (3, encode(&txn(0))),
         (3, encode(&txn(20))),
         (4, encode(&CompactionRequest { revision: 1 << 40, physical: true })),
         (5, encode(&LeaseGrantRequest { ttl: 60, id: 9 })),
-        (9, encode(&WatchRequest::Create(WatchCreateRequest {
-            key: Bytes::from_static(b"watched"),
-            start_revision: 5,
-            filters: WatchFilters { no_put: true, no_delete: true },
-            ..WatchCreateRequest::default()
-        }))),
+        (
+            9,
+            encode(&WatchRequest::Create(WatchCreateRequest {
+                key: Bytes::from_static(b"watched"),
+                start_revision: 5,
+                filters: WatchFilters { no_put: true, no_delete: true },
+                ..WatchCreateRequest::default()
+            })),
+        ),
         (9, encode(&WatchRequest::Cancel(WatchCancelRequest { watch_id: 3 }))),
         (13, encode(&LeaseTimeToLiveRequest { id: 4, keys: true })),
         (16, encode(&HealthCheckRequest { service: "etcd".into() })),
-        (18, encode(&MemberAttributes { member_id: 5, name: "m".into(), client_urls: vec!["http://a".into()] })),
+        (
+            18,
+            encode(&MemberAttributes {
+                member_id: 5,
+                name: "m".into(),
+                client_urls: vec!["http://a".into()],
+            }),
+        ),
         (19, encode(&Compare::default())),
     ];
     messages.into_iter().map(|(root, message)| [&[root][..], &message].concat()).collect()
@@ -195,7 +238,8 @@ fn log(entries: u64) -> Vec<u8> {
     for index in 1..=entries {
         let payload = Bytes::from(vec![index as u8; 100 + (index as usize * 37) % 900]);
         let entry = Entry { term: Term(1), index: LogIndex(index), kind: EntryKind::Normal, payload };
-        let state = HardState { term: Term(1), commit: LogIndex(index.saturating_sub(3)), ..HardState::default() };
+        let state =
+            HardState { term: Term(1), commit: LogIndex(index.saturating_sub(3)), ..HardState::default() };
         writer.append(Ticket(index), Some(state), vec![entry]);
         loop {
             if let Some(need) = writer.poll_segment() {

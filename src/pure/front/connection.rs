@@ -298,8 +298,11 @@ impl Front {
         if self.stalled_look_at > now {
             return;
         }
-        let seconds =
-            if self.is_pressed() { limits::shard::STALLED_SECONDS_PRESSED } else { limits::shard::STALLED_SECONDS };
+        let seconds = if self.is_pressed() {
+            limits::shard::STALLED_SECONDS_PRESSED
+        } else {
+            limits::shard::STALLED_SECONDS
+        };
         let end = self.connections.len().min(self.stalled_looked + STALLED_LOOKS_PER_TURN);
         for slot in self.stalled_looked..end {
             let Some(connection) = &mut self.connections[slot] else { continue };
@@ -308,7 +311,8 @@ impl Front {
             connection.sent_seen = connection.sent_bytes;
             connection.stalled_since = stays.then(|| connection.stalled_since.unwrap_or(now));
             let key = connection.key;
-            if connection.stalled_since.is_some_and(|since| now.since(since) >= Duration::from_secs(seconds)) {
+            if connection.stalled_since.is_some_and(|since| now.since(since) >= Duration::from_secs(seconds))
+            {
                 self.cut(key, Bound::Stalled);
             }
         }

@@ -159,7 +159,10 @@ impl Rpc {
         if self.connection.is_closed() {
             return None;
         }
-        [self.connection.next_timeout(), self.deadlines.next(), self.delayed_until].into_iter().flatten().min()
+        [self.connection.next_timeout(), self.deadlines.next(), self.delayed_until]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(super) fn poll_event(&mut self) -> Option<SessionEvent> {

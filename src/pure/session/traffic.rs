@@ -138,7 +138,8 @@ impl Replay {
 
     fn settle(&mut self) {
         while let Some(event) = self.session.poll_event() {
-            self.calls += usize::from(matches!(event, SessionEvent::Call { .. } | SessionEvent::Request { .. }));
+            self.calls +=
+                usize::from(matches!(event, SessionEvent::Call { .. } | SessionEvent::Request { .. }));
         }
         loop {
             self.transmit.clear();
@@ -209,7 +210,10 @@ fn replay(name: &str, compressed: &[u8], expected: &[Bound]) -> BTreeMap<&'stati
                     peak.0 = peak.0.max(used);
                 }
                 ended.session.drain_bounds(&mut totals);
-                assert!(!ended.session.is_closed(), "{name}: connection {number} was closed: {totals:?} {peaks:?}");
+                assert!(
+                    !ended.session.is_closed(),
+                    "{name}: connection {number} was closed: {totals:?} {peaks:?}"
+                );
             }
         }
     }
@@ -217,7 +221,10 @@ fn replay(name: &str, compressed: &[u8], expected: &[Bound]) -> BTreeMap<&'stati
     assert!(calls > 500, "{name}: only {calls} calls: the recording is not what it should be");
     for ((bound, bound_name), count) in Bound::ALL.iter().zip(totals) {
         let wanted = expected.contains(bound);
-        assert!((count > 0) == wanted, "{name}: {bound_name} was reached {count} times; used at most: {peaks:?}");
+        assert!(
+            (count > 0) == wanted,
+            "{name}: {bound_name} was reached {count} times; used at most: {peaks:?}"
+        );
     }
     // Where a client comes near a bound, another one will reach it.
     for (bound, (used, max)) in &peaks {
