@@ -64,7 +64,7 @@ fn connection(input: &[u8], protocols: Protocols) {
         if !turn.is_multiple_of(3) {
             transmit.clear();
             session.poll_transmit(&mut transmit);
-            assert_eq!(transmit.is_empty(), transmit.len() == 0);
+            assert_eq!(transmit.slices().map(<[u8]>::len).sum::<usize>(), transmit.len());
         }
         now = now + Duration::from_millis((turn % 2_000) as u64);
         if session.next_timeout().is_some_and(|at| at <= now) {
