@@ -85,11 +85,15 @@ pub mod http2 {
     pub const SETTINGS_FRAMES_BURST: u32 = 20;
     /// What comes back of those each second.
     pub const SETTINGS_FRAMES_PER_SECOND: u32 = 2;
-    /// Streams that the client reset, or made us reset, before their end: burst. Beyond: ENHANCE_YOUR_CALM.
+    /// Of the next one, what does not delay new requests yet. Beyond: they wait until time has paid for the rest.
+    pub const RESETS_UNDELAYED_MAX: u32 = 1_000;
+    /// Streams that the client reset, or made us reset, before their end: burst. Answered requests earn them back:
+    /// timeouts of many clients in an outage are legal. Beyond: ENHANCE_YOUR_CALM.
     pub const RESETS_BURST: u32 = 10_000;
     /// What comes back of those each second.
     pub const RESETS_PER_SECOND: u32 = 1_000;
-    /// Bytes of unfinished messages. Beyond: the stream that adds more is reset with ENHANCE_YOUR_CALM.
+    /// Bytes of unfinished messages, of whole ones that wait for the end of their request or were inflated, and of
+    /// metadata of requests without a message. Beyond: the stream that adds more is reset with ENHANCE_YOUR_CALM.
     pub const UNFINISHED_MESSAGE_BYTES_MAX: usize = 64 << 20;
     /// Events of a connection that its driver has not taken. Beyond: ENHANCE_YOUR_CALM (windows bind long
     /// messages far earlier; this is for empty messages and for requests that are reset at once).
@@ -98,8 +102,11 @@ pub mod http2 {
     pub const STATUS_TEXT_BYTES_MAX: usize = 4_096;
     /// What follows `application/grpc+` in content-type, to be echoed. Beyond: 415.
     pub const CONTENT_SUBTYPE_BYTES_MAX: usize = 128;
-    /// Seconds from accept to the end of the preface, or of an HTTP/1 head once begun. Beyond: closed.
+    /// Seconds from accept to the end of the preface, from there to SETTINGS and the acknowledgement of ours, and for
+    /// an HTTP/1 head once begun. Beyond: closed.
     pub const HANDSHAKE_SECONDS: u64 = 10;
+    /// Seconds for a header block, or a frame other than DATA, once begun. Beyond: ENHANCE_YOUR_CALM.
+    pub const UNFINISHED_FRAME_SECONDS: u64 = 10;
     /// Seconds that an HTTP/1 client may be silent between requests or within a body. Beyond: closed.
     pub const HTTP1_IDLE_SECONDS: u64 = 300;
     /// Seconds that the client of a connection that is over has for taking the last bytes. Beyond: cut.
@@ -111,6 +118,12 @@ pub mod http2 {
     /// HTTP/1 request head. Beyond: 431 and close.
     pub const HTTP1_HEAD_BYTES_MAX: usize = 16 * 1024;
 
+    /// Capacity of buffers that a connection keeps for its next request. Beyond: given back.
+    pub const KEPT_CAPACITY_BYTES: usize = 4 * 1024;
+    /// The same in events that waited.
+    pub const KEPT_EVENTS: usize = 64;
+
+    const _: () = assert!(RESETS_UNDELAYED_MAX < RESETS_BURST);
     const _: () = assert!(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
     const _: () = assert!(STREAM_SEND_BYTES_MAX <= CONNECTION_SEND_BYTES_MAX);
     const _: () = assert!(STREAM_SEND_BYTES_MIN <= STREAM_SEND_BYTES_MAX / 2);
@@ -240,6 +253,22 @@ pub mod shard {
     pub const SEND_BYTES_PER_TURN: usize = 64 * 1024;
     /// Pieces (iovecs) of one send.
     pub const SEND_PIECES_MAX: usize = 64;
+    /// Connections that have not finished their handshake. Beyond: the oldest are closed, but none that is younger
+    /// than `HANDSHAKE_GRACE_MILLISECONDS`: after a restart all clients come at once.
+    pub const HANDSHAKES_MAX: usize = 1_000;
+    /// See the former.
+    pub const HANDSHAKE_GRACE_MILLISECONDS: u64 = 1_000;
+    /// Bytes that the sessions of a shard hold for their clients: requests under way, messages, answers not sent.
+    /// Beyond: new streams are refused with REFUSED_STREAM, streams whose messages are unfinished are reset when
+    /// they add to them, HTTP/1 bodies get 503, and stalled clients are cut sooner.
+    pub const SHARD_HELD_BYTES_MAX: usize = 512 << 20;
+    /// Seconds for which a client may take nothing of what waits for it. Beyond: closed; a watch then resumes by
+    /// revision.
+    pub const STALLED_SECONDS: u64 = 600;
+    /// The same while sessions hold more than `SHARD_HELD_BYTES_MAX`.
+    pub const STALLED_SECONDS_PRESSED: u64 = 30;
+    /// Seconds between two looks at who is stalled.
+    pub const STALLED_LOOK_SECONDS: u64 = 10;
     /// Connections of a shard, however many descriptors there are. Beyond: closed as soon as accepted.
     pub const CONNECTIONS_MAX: u64 = 1 << 20;
     /// Threads of a server. Beyond: it does not start.

@@ -62,6 +62,8 @@ impl Client {
     pub fn hello(&self) -> Vec<u8> {
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         bytes.extend_from_slice(&frame(4, 0, 0, &[]));
+        // The acknowledgement of the server's.
+        bytes.extend_from_slice(&frame(4, 1, 0, &[]));
         // A window for all answers to come.
         bytes.extend_from_slice(&frame(8, 0, 0, &(1_u32 << 30).to_be_bytes()));
         bytes

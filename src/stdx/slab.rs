@@ -29,11 +29,16 @@ impl Key {
 pub struct Slab<T> {
     slots: Vec<(u32, Option<T>)>,
     free: Vec<u32>,
+    /// Of slots that are new: above those of all slots that were given back.
+    generation_first: u32,
 }
+
+/// Slots that an empty slab may keep.
+pub const SLOTS_KEPT: usize = 64;
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Slab { slots: Vec::new(), free: Vec::new() }
+        Slab { slots: Vec::new(), free: Vec::new(), generation_first: 0 }
     }
 }
 
@@ -46,8 +51,8 @@ impl<T> Slab<T> {
             return Key { slot, generation: entry.0 };
         }
         let slot = u32::try_from(self.slots.len()).expect("fewer than 2^32 slots");
-        self.slots.push((0, Some(value)));
-        Key { slot, generation: 0 }
+        self.slots.push((self.generation_first, Some(value)));
+        Key { slot, generation: self.generation_first }
     }
 
     /// The value of a live handle.
@@ -67,6 +72,15 @@ impl<T> Slab<T> {
         entry.0 = (entry.0 + 1) & 0x7fff_ffff;
         self.free.push(key.slot);
         Some(value)
+    }
+
+    /// Gives the memory of an empty slab back, if it is worth it. Late handles still find nothing.
+    pub fn trim(&mut self) {
+        if !self.is_empty() || self.slots.len() <= SLOTS_KEPT {
+            return;
+        }
+        self.generation_first = self.slots.iter().map(|slot| slot.0).max().expect("there are slots");
+        (self.slots, self.free) = (Vec::new(), Vec::new());
     }
 
     /// Number of live values.
@@ -102,5 +116,22 @@ mod tests {
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get(Key::from_u64(second.to_u64())), Some(&"b"));
         assert_eq!(slab.len(), 1);
+    }
+
+    #[test]
+    fn a_trimmed_slab_knows_no_old_handle() {
+        let mut slab = Slab::default();
+        let old: Vec<Key> = (0..1_000).map(|number| slab.insert(number)).collect();
+        let first = old[0];
+        slab.remove(first);
+        let reused = slab.insert(1_000);
+        for key in old[1..].iter().chain([&reused]) {
+            assert!(slab.remove(*key).is_some());
+        }
+        slab.trim();
+        assert_eq!(slab.slots.capacity(), 0);
+        let new = slab.insert(7);
+        assert!(old.iter().chain([&reused]).all(|key| slab.get(*key).is_none()));
+        assert_eq!(slab.get(new), Some(&7));
     }
 }

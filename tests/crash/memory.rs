@@ -53,7 +53,7 @@ fn resident_memory_is_bounded_by_live_data() {
         resident.push(server.resident_bytes());
     }
     let mebibytes: Vec<u64> = resident.iter().map(|bytes| bytes >> 20).collect();
-    println!("resident MiB after each round: {mebibytes:?}");
+    println!("resident MiB after each round: {mebibytes:?}, at most {}", server.resident_bytes_peak() >> 20);
     let live = (KEYS * (VALUE_BYTES + 64)) as u64;
     let (fifth, last) = (resident[4], resident[ROUNDS - 1]);
     assert!(last <= 4 * live + (64 << 20), "live {} MiB, resident MiB {mebibytes:?}", live >> 20);

@@ -182,9 +182,18 @@ impl Server {
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
+        self.memory_bytes("VmRSS:")
+    }
+
+    /// The most that was ever resident, in bytes.
+    pub fn resident_bytes_peak(&self) -> u64 {
+        self.memory_bytes("VmHWM:")
+    }
+
+    fn memory_bytes(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).expect("the process is there");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has memory");
+        let line = status.lines().find(|line| line.starts_with(name)).expect("a process has memory");
         let number = line.split_whitespace().nth(1).expect("VmRSS: 123 kB");
         number.parse::<u64>().expect("a number") * 1024
     }

@@ -193,6 +193,10 @@ pub struct Snapshot {
     pub leases_revoked: u64,
     /// Leases expired.
     pub leases_expired: u64,
+    /// How often clients have reached each bound, by the bound's name.
+    pub client_bounds_reached: Vec<(&'static str, u64)>,
+    /// Bytes held for clients: requests under way, answers not sent.
+    pub client_held_bytes: u64,
     /// Results of health requests.
     pub health: HealthCounters,
 }
@@ -244,6 +248,8 @@ impl Snapshot {
             leases_renewed: 0,
             leases_revoked: 0,
             leases_expired: 0,
+            client_bounds_reached: Vec::new(),
+            client_held_bytes: 0,
             health: HealthCounters::default(),
         }
     }
@@ -344,6 +350,7 @@ pub fn render(snapshot: &Snapshot, process: Option<&Process>) -> String {
     debugging(&mut families, snapshot);
     calls(&mut families, snapshot);
     health(&mut families, &snapshot.health);
+    clients(&mut families, snapshot);
     if let Some(process) = process {
         self::process(&mut families, process);
     }
@@ -549,6 +556,21 @@ fn calls(families: &mut Families, now: &Snapshot) {
         })
     });
     families.add("grpc_server_handled_total", "Calls ended, by code.", MetricType::COUNTER, handled);
+}
+
+/// What etcd does not have.
+fn clients(families: &mut Families, now: &Snapshot) {
+    families.add(
+        "etchd_client_bounds_reached_total",
+        "Times that clients have reached a bound.",
+        MetricType::COUNTER,
+        now.client_bounds_reached.iter().map(|(bound, count)| counter(&[("bound", bound)], *count)),
+    );
+    families.gauge(
+        "etchd_client_held_bytes",
+        "Bytes held for clients: requests under way, answers not sent.",
+        number(now.client_held_bytes),
+    );
 }
 
 fn health(families: &mut Families, counters: &HealthCounters) {

@@ -9,7 +9,7 @@ use crate::edge::ops::metrics::{self, CallKind, Method, MethodCounts, Process, S
 use crate::pure::api::rpcs::{Kind, Rpc};
 use crate::pure::front::{Front, QUOTA_BYTES_DEFAULT, RpcCounts};
 use crate::pure::node::View;
-use crate::pure::session::Http1Request;
+use crate::pure::session::{Bound, Http1Request};
 use crate::pure::watch;
 use crate::stdx::slab::Key;
 use crate::stdx::time::Monotonic;
@@ -20,6 +20,8 @@ pub struct Counts {
     calls: Vec<RpcCounts>,
     received_bytes: u64,
     sent_bytes: u64,
+    bounds_reached: [u64; Bound::ALL.len()],
+    held_bytes: usize,
     outstanding: usize,
     watch: watch::Counts,
     health: HealthCounters,
@@ -32,6 +34,8 @@ impl Counts {
             calls: vec![RpcCounts::default(); Rpc::ALL.len()],
             received_bytes: 0,
             sent_bytes: 0,
+            bounds_reached: [0; Bound::ALL.len()],
+            held_bytes: 0,
             outstanding: 0,
             watch: watch::Counts::default(),
             health: HealthCounters::default(),
@@ -45,6 +49,10 @@ impl Counts {
         }
         self.received_bytes += other.received_bytes;
         self.sent_bytes += other.sent_bytes;
+        for (count, more) in self.bounds_reached.iter_mut().zip(&other.bounds_reached) {
+            *count += more;
+        }
+        self.held_bytes += other.held_bytes;
         self.outstanding += other.outstanding;
         self.watch.add(&other.watch);
         self.health.add(&other.health);
@@ -97,6 +105,8 @@ impl Http {
             calls: front.counts().to_vec(),
             received_bytes,
             sent_bytes,
+            bounds_reached: *front.bounds_reached(),
+            held_bytes: front.held_bytes(),
             outstanding: front.outstanding(),
             watch: front.watch_counts(),
             health: self.health.clone(),
@@ -172,6 +182,10 @@ impl Metrics {
         snapshot.db_in_use_bytes = view.db_bytes_in_use;
         (snapshot.client_received_bytes, snapshot.client_sent_bytes) =
             (shards.received_bytes, shards.sent_bytes);
+        for ((_, name), count) in Bound::ALL.iter().zip(&shards.bounds_reached) {
+            snapshot.client_bounds_reached.push((name, *count));
+        }
+        snapshot.client_held_bytes = shards.held_bytes as u64;
         for (calls, counts) in snapshot.calls.iter_mut().zip(&shards.calls) {
             *calls = MethodCounts {
                 started: counts.started,

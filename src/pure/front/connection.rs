@@ -8,7 +8,7 @@ use crate::limits;
 use crate::pure::api::rpcs::{Kind, Rpc};
 use crate::pure::api::status::{self, Status};
 use crate::pure::node::View;
-use crate::pure::session::{Meta, RpcKind, Session, SessionEvent, StreamId};
+use crate::pure::session::{Bound, Meta, RpcKind, Session, SessionEvent, StreamId};
 use crate::pure::wire::grpc::head::Resolved;
 use crate::stdx::slab::Key;
 use crate::stdx::time::Monotonic;
@@ -31,8 +31,26 @@ pub(super) struct Connection {
     /// The client sends nothing more.
     ended: bool,
     timer: Option<Monotonic>,
+    accepted_at: Monotonic,
+    is_in_handshake: bool,
+    /// What of the session was added to what the shard holds.
+    held_bytes: usize,
+    /// How much was sent when it was last looked at, and since when that has not changed though more waits.
+    sent_seen: u64,
+    stalled_since: Option<Monotonic>,
+    /// Bytes given to be sent.
+    pub(super) sent_bytes: u64,
     /// The session is over; a client that has not taken its last bytes by then is cut off.
     linger_until: Option<Monotonic>,
+}
+
+/// Connections looked at in one turn for whether they are stalled.
+const STALLED_LOOKS_PER_TURN: usize = 1_024;
+
+/// When a connection was accepted that is still in its handshake.
+fn is_in_handshake(connections: &[Option<Box<Connection>>], key: Key) -> Option<Monotonic> {
+    let connection = connections.get(key.slot())?.as_deref()?;
+    (connection.key == key && connection.is_in_handshake).then_some(connection.accepted_at)
 }
 
 /// The table of RPCs as sessions ask for it.
@@ -71,19 +89,30 @@ impl Front {
             receive_paused: false,
             ended: false,
             timer: None,
+            accepted_at: now,
+            is_in_handshake: true,
+            held_bytes: 0,
+            sent_seen: 0,
+            stalled_since: None,
+            sent_bytes: 0,
             linger_until: None,
         });
         self.arm(&mut connection);
         let earlier = self.connections[key.slot()].replace(connection);
         assert!(earlier.is_none(), "a slot is reused only after its connection was given up");
         self.connections_live += 1;
+        self.handshakes_live += 1;
+        self.handshakes.push_back(key);
+        self.bound_handshakes(now);
         true
     }
 
     /// Bytes of a client.
     pub fn handle_bytes(&mut self, key: Key, bytes: &[u8], view: &View, now: Monotonic) {
         self.received_bytes += bytes.len() as u64;
+        let is_pressed = self.is_pressed();
         self.with_connection(key, |front, connection| {
+            connection.session.set_pressed(is_pressed);
             connection.session.handle_bytes(now, bytes);
             front.take_events(connection, view, now);
         });
@@ -135,6 +164,8 @@ impl Front {
         let Some(slot) = self.connections.get_mut(key.slot()) else { return };
         let Some(connection) = slot.take_if(|connection| connection.key == key) else { return };
         self.connections_live -= 1;
+        self.handshakes_live -= usize::from(connection.is_in_handshake);
+        self.held_bytes -= connection.held_bytes;
         if let Some(at) = connection.timer {
             self.timers.remove(&(at, key));
         }
@@ -165,6 +196,14 @@ impl Front {
 
     /// Notes what the connection wants now: to send, to be read or not, to be woken.
     pub(super) fn after_events(&mut self, connection: &mut Connection) {
+        connection.session.drain_bounds(&mut self.bounds);
+        if connection.is_in_handshake && !connection.session.is_in_handshake() {
+            connection.is_in_handshake = false;
+            self.handshakes_live -= 1;
+        }
+        let held = connection.session.held_bytes();
+        self.held_bytes = self.held_bytes - connection.held_bytes + held;
+        connection.held_bytes = held;
         if connection.session.wants_transmit() || connection.session.wants_close() {
             self.mark_dirty(connection);
         }
@@ -220,6 +259,67 @@ impl Front {
                 self.forget(key);
                 self.commands.push_back(Outgoing::Close(key));
             }
+        }
+    }
+
+    /// Sessions hold more than the shard has for them.
+    fn is_pressed(&self) -> bool {
+        self.held_bytes > limits::shard::SHARD_HELD_BYTES_MAX
+    }
+
+    /// Gives up a connection for a bound of the shard.
+    fn cut(&mut self, key: Key, bound: Bound) {
+        self.bounds[bound as usize] += 1;
+        self.forget(key);
+        self.commands.push_back(Outgoing::Close(key));
+    }
+
+    /// Closes the oldest of too many connections that have not finished their handshake.
+    fn bound_handshakes(&mut self, now: Monotonic) {
+        let grace = Duration::from_millis(limits::shard::HANDSHAKE_GRACE_MILLISECONDS);
+        // Most of what is queued has shaken hands long ago.
+        if self.handshakes.len() > 2 * self.handshakes_live + limits::shard::HANDSHAKES_MAX {
+            let connections = &self.connections;
+            self.handshakes.retain(|key| is_in_handshake(connections, *key).is_some());
+        }
+        while self.handshakes_live > limits::shard::HANDSHAKES_MAX {
+            let Some(key) = self.handshakes.front().copied() else { return };
+            match is_in_handshake(&self.connections, key) {
+                Some(accepted_at) if accepted_at + grace > now => return,
+                Some(_) => self.cut(key, Bound::Handshakes),
+                None => {}
+            }
+            self.handshakes.pop_front();
+        }
+    }
+
+    /// Looks now and then whose answers are not taken, some connections a turn.
+    pub(super) fn look_for_stalled(&mut self, now: Monotonic) {
+        if self.stalled_look_at > now {
+            return;
+        }
+        let seconds = if self.is_pressed() {
+            limits::shard::STALLED_SECONDS_PRESSED
+        } else {
+            limits::shard::STALLED_SECONDS
+        };
+        let end = self.connections.len().min(self.stalled_looked + STALLED_LOOKS_PER_TURN);
+        for slot in self.stalled_looked..end {
+            let Some(connection) = &mut self.connections[slot] else { continue };
+            let stays = connection.sent_seen == connection.sent_bytes
+                && (connection.is_sending || connection.session.unsent_bytes() > 0);
+            connection.sent_seen = connection.sent_bytes;
+            connection.stalled_since = stays.then(|| connection.stalled_since.unwrap_or(now));
+            let key = connection.key;
+            if connection.stalled_since.is_some_and(|since| now.since(since) >= Duration::from_secs(seconds))
+            {
+                self.cut(key, Bound::Stalled);
+            }
+        }
+        self.stalled_looked = end;
+        if end == self.connections.len() {
+            self.stalled_looked = 0;
+            self.stalled_look_at = now + Duration::from_secs(limits::shard::STALLED_LOOK_SECONDS);
         }
     }
 

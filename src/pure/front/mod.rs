@@ -28,7 +28,7 @@ use crate::pure::api::log_payload::RequestIds;
 use crate::pure::api::responses::ResponseHeader;
 use crate::pure::api::rpcs::Rpc;
 use crate::pure::node::{Ask, FromSequencer, Ticket, ToSequencer, View};
-use crate::pure::session::{self, Http1Request, StreamId, Transmit};
+use crate::pure::session::{self, Bound, Http1Request, StreamId, Transmit};
 use crate::pure::types::Revision;
 use crate::pure::watch::{Hub, HubConfig};
 use crate::stdx::prng::Prng;
@@ -86,6 +86,16 @@ pub struct Front {
     config: Config,
     connections: Vec<Option<Box<Connection>>>,
     connections_live: usize,
+    /// Connections that have not finished their handshake, oldest first; some have, meanwhile.
+    handshakes: VecDeque<Key>,
+    handshakes_live: usize,
+    /// Sum of what the sessions hold for their clients.
+    held_bytes: usize,
+    /// When to look for stalled connections, and how far this look has come.
+    stalled_look_at: Monotonic,
+    stalled_looked: usize,
+    /// How often clients have reached each bound.
+    bounds: [u64; Bound::ALL.len()],
     calls: Slab<Call>,
     /// Long reads that want a slice, in turn.
     reading: VecDeque<Key>,
@@ -137,6 +147,12 @@ impl Front {
         Front {
             connections: Vec::new(),
             connections_live: 0,
+            handshakes: VecDeque::new(),
+            handshakes_live: 0,
+            held_bytes: 0,
+            stalled_look_at: Monotonic(0),
+            stalled_looked: 0,
+            bounds: [0; Bound::ALL.len()],
             calls: Slab::default(),
             reading: VecDeque::new(),
             hub: Hub::new(config.hub.clone()),
@@ -165,6 +181,7 @@ impl Front {
     /// One turn of long work: watch delivery, long reads, timers. True if more of it is left.
     pub fn turn(&mut self, view: &View, now: Monotonic) -> bool {
         self.fire_timers(view, now);
+        self.look_for_stalled(now);
         let mut work = Work::new(limits::slice::WATCH_UNITS);
         match self.hub.pump(&view.kv, &mut work) {
             // What is left is asked for below.
@@ -186,7 +203,8 @@ impl Front {
     /// When [`Front::turn`] has to be called if nothing else happens.
     pub fn next_timeout(&self) -> Option<Monotonic> {
         let connections = self.timers.first().map(|(at, _)| *at);
-        [connections, self.hub.next_timeout()].into_iter().flatten().min()
+        let stalled = (self.connections_live > 0).then_some(self.stalled_look_at);
+        [connections, stalled, self.hub.next_timeout()].into_iter().flatten().min()
     }
 
     /// The least revision that running reads and watches need.
@@ -294,6 +312,7 @@ impl Front {
         connection.session.poll_transmit(transmit);
         if !transmit.is_empty() {
             connection.is_sending = true;
+            connection.sent_bytes += transmit.len() as u64;
             self.sent_bytes += transmit.len() as u64;
             return Some(Outgoing::Send(key));
         }
@@ -367,6 +386,16 @@ impl Front {
     /// True if a new view may matter to a watcher.
     pub fn has_watchers(&self) -> bool {
         self.hub.has_watchers()
+    }
+
+    /// How often clients have reached each bound, in the order of [`Bound::ALL`].
+    pub fn bounds_reached(&self) -> &[u64; Bound::ALL.len()] {
+        &self.bounds
+    }
+
+    /// Bytes that the sessions hold for their clients.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     /// Watches, for metrics.

@@ -32,6 +32,15 @@ impl Deadlines {
         self.heap.push(Reverse((at, stream)));
     }
 
+    /// Nothing is waited for any more.
+    pub(super) fn clear(&mut self) {
+        if self.heap.capacity() > SLACK {
+            self.heap = BinaryHeap::new();
+        } else {
+            self.heap.clear();
+        }
+    }
+
     /// The earliest deadline, perhaps of a request that is over.
     pub(super) fn next(&self) -> Option<Monotonic> {
         self.heap.peek().map(|Reverse((at, _))| *at)

@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use crate::limits::http2::{
     CONNECTION_SEND_BYTES_MAX, HANDSHAKE_SECONDS, HTTP1_FIELDS_MAX, HTTP1_HEAD_BYTES_MAX, HTTP1_IDLE_SECONDS,
+    KEPT_CAPACITY_BYTES,
 };
+use crate::pure::wire::h2::error::{Bound, Bounds};
 use crate::pure::wire::h2::transmit::{Piece, Transmit};
 use crate::stdx::time::Monotonic;
 
@@ -105,6 +107,11 @@ pub(super) struct Http1 {
     tail: Option<Bytes>,
     idle_since: Monotonic,
     stopping: bool,
+    /// A whole head has come.
+    greeted: bool,
+    /// There is no memory for bodies.
+    is_pressed: bool,
+    bounds: Bounds,
 }
 
 impl Http1 {
@@ -119,6 +126,9 @@ impl Http1 {
             tail: None,
             idle_since: now,
             stopping: false,
+            greeted: false,
+            is_pressed: false,
+            bounds: Bounds::default(),
         }
     }
 
@@ -130,6 +140,7 @@ impl Http1 {
         self.idle_since = now;
         // A client that pipelines against `wants_read` is cut off.
         if matches!(self.phase, Phase::Answering(_)) && self.input.len() > self.input_bytes_max() {
+            self.bounds.note(Bound::Http1);
             self.phase = Phase::Closed;
             return;
         }
@@ -142,6 +153,9 @@ impl Http1 {
 
     pub(super) fn handle_timeout(&mut self, now: Monotonic) {
         if self.next_timeout().is_some_and(|at| at <= now) {
+            if matches!(self.phase, Phase::Head { since: Some(_) }) {
+                self.bounds.note(Bound::Handshake);
+            }
             self.phase = Phase::Closed;
         }
     }
@@ -176,6 +190,23 @@ impl Http1 {
 
     pub(super) fn unsent_bytes(&self) -> usize {
         self.output.len() + self.tail.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Bytes that the connection holds for its client.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.input.capacity() + self.body.capacity() + self.unsent_bytes()
+    }
+
+    pub(super) fn set_pressed(&mut self, is_pressed: bool) {
+        self.is_pressed = is_pressed;
+    }
+
+    pub(super) fn bounds(&mut self) -> &mut Bounds {
+        &mut self.bounds
+    }
+
+    pub(super) fn is_in_handshake(&self) -> bool {
+        !self.greeted
     }
 
     pub(super) fn is_answering(&self) -> bool {
@@ -297,6 +328,9 @@ impl Http1 {
                 Phase::Head { since } => {
                     if self.input.is_empty() {
                         *since = None;
+                        if self.input.capacity() > KEPT_CAPACITY_BYTES {
+                            self.input = Vec::new();
+                        }
                         return;
                     }
                     since.get_or_insert(now);
@@ -317,6 +351,7 @@ impl Http1 {
     }
 
     fn refuse(&mut self, status: u16) {
+        self.bounds.note(if status == 503 { Bound::Memory } else { Bound::Http1 });
         self.settle_tail();
         let text = format!("{status} {}", reason(status));
         write!(
@@ -344,6 +379,7 @@ impl Http1 {
         {
             return Err(Bad(413));
         }
+        self.greeted = true;
         self.input.drain(..head_bytes);
         // RFC 9110 section 10.1.1: the client may wait for this before it sends the body.
         let expects = request.field("expect").is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"));
@@ -370,7 +406,7 @@ impl Http1 {
             }
         };
         if !complete {
-            return Ok(false);
+            return if self.is_pressed { Err(Bad(503)) } else { Ok(false) };
         }
         let Phase::Body { request, .. } = std::mem::replace(&mut self.phase, Phase::Closed) else {
             unreachable!("called in this phase")

@@ -16,6 +16,8 @@ mod http1;
 mod rpc;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traffic;
 
 use std::time::Duration;
 
@@ -31,7 +33,7 @@ use crate::stdx::time::Monotonic;
 pub use crate::pure::wire::grpc::head::{Meta, RpcKind};
 pub use crate::pure::wire::grpc::status::{Code, Status};
 pub use crate::pure::wire::h2::connection::Counters;
-pub use crate::pure::wire::h2::error::Code as ResetCode;
+pub use crate::pure::wire::h2::error::{Bound, Bounds, Code as ResetCode};
 pub use crate::pure::wire::h2::streams::StreamId;
 pub use crate::pure::wire::h2::transmit::{Part, Piece, SharedBytes, Transmit};
 pub use http1::{Http1Request, Http1Version};
@@ -158,6 +160,8 @@ pub enum SessionEvent {
 pub struct Session {
     config: Config,
     protocol: Protocol,
+    /// Reached before the protocol was known.
+    bounds: Bounds,
 }
 
 /// ```text
@@ -188,7 +192,7 @@ impl Session {
                 Protocol::Http1(Box::new(http1::Http1::new(config.http1_body_bytes_max, now)))
             }
         };
-        Session { config, protocol }
+        Session { config, protocol, bounds: Bounds::default() }
     }
 
     /// Bytes came from the client.
@@ -216,7 +220,10 @@ impl Session {
     /// To be called at `next_timeout` or later.
     pub fn handle_timeout(&mut self, now: Monotonic) {
         match &mut self.protocol {
-            Protocol::Sniffing { deadline, .. } if *deadline <= now => self.protocol = Protocol::Closed,
+            Protocol::Sniffing { deadline, .. } if *deadline <= now => {
+                self.bounds.note(Bound::Handshake);
+                self.protocol = Protocol::Closed;
+            }
             Protocol::Sniffing { .. } | Protocol::Closed => {}
             Protocol::Http2(rpc) => rpc.handle_timeout(now),
             Protocol::Http1(http1) => http1.handle_timeout(now),
@@ -414,6 +421,44 @@ impl Session {
             Protocol::Sniffing { .. } | Protocol::Http1(_) | Protocol::Closed => {
                 Queues { unsent_bytes: self.unsent_bytes(), ..Queues::default() }
             }
+        }
+    }
+
+    /// Bytes that are held for the client, about: requests under way, messages, answers not sent.
+    pub fn held_bytes(&self) -> usize {
+        match &self.protocol {
+            Protocol::Http2(rpc) => rpc.held_bytes(),
+            Protocol::Http1(http1) => http1.held_bytes(),
+            Protocol::Sniffing { .. } | Protocol::Closed => 0,
+        }
+    }
+
+    /// Whether all sessions together hold too much: then this one takes nothing new that needs memory.
+    pub fn set_pressed(&mut self, is_pressed: bool) {
+        match &mut self.protocol {
+            Protocol::Http2(rpc) => rpc.set_pressed(is_pressed),
+            Protocol::Http1(http1) => http1.set_pressed(is_pressed),
+            Protocol::Sniffing { .. } | Protocol::Closed => {}
+        }
+    }
+
+    /// True until the client has shown that it speaks the protocol: preface and both SETTINGS, or a first head.
+    pub fn is_in_handshake(&self) -> bool {
+        match &self.protocol {
+            Protocol::Sniffing { .. } => true,
+            Protocol::Http2(rpc) => rpc.is_in_handshake(),
+            Protocol::Http1(http1) => http1.is_in_handshake(),
+            Protocol::Closed => false,
+        }
+    }
+
+    /// Adds the bounds that the client has reached since the last call, in the order of [`Bound::ALL`].
+    pub fn drain_bounds(&mut self, totals: &mut [u64; Bound::ALL.len()]) {
+        self.bounds.drain_into(totals);
+        match &mut self.protocol {
+            Protocol::Http2(rpc) => rpc.bounds().drain_into(totals),
+            Protocol::Http1(http1) => http1.bounds().drain_into(totals),
+            Protocol::Sniffing { .. } | Protocol::Closed => {}
         }
     }
 

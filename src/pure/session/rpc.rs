@@ -1,21 +1,22 @@
 //! gRPC calls over one HTTP/2 connection.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::mem;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::deadlines::Deadlines;
 use super::{Config, SessionEvent};
 use crate::limits::http2::{
-    COPIED_PIECE_BYTES_MAX, EVENTS_WAITING_MAX, HANDSHAKE_SECONDS, UNFINISHED_MESSAGE_BYTES_MAX,
+    COPIED_PIECE_BYTES_MAX, EVENTS_WAITING_MAX, KEPT_EVENTS, UNFINISHED_MESSAGE_BYTES_MAX,
 };
 use crate::pure::wire::grpc::gzip;
 use crate::pure::wire::grpc::head::{Encoding, HeadReader, Meta, RpcKind};
 use crate::pure::wire::grpc::message::{Assembler, Framed, PREFIX_BYTES, prefix};
 use crate::pure::wire::grpc::status::{self, Code, Status, TRAILERS_OK};
 use crate::pure::wire::h2::connection::{Connection, Counters, Received};
-use crate::pure::wire::h2::error::Code as ResetCode;
+use crate::pure::wire::h2::error::{Bound, Bounds, Code as ResetCode};
 use crate::pure::wire::h2::streams::StreamId;
 use crate::pure::wire::h2::transmit::{Piece, Transmit};
 use crate::stdx::slab::Key;
@@ -29,9 +30,12 @@ pub(super) struct Rpc {
     deadlines: Deadlines,
     events: VecDeque<Pending>,
     message_bytes_max: usize,
-    /// Sum of what the streams' assemblers keep.
-    unfinished_bytes: usize,
-    handshake_until: Monotonic,
+    /// Sum of what the calls keep, and of inflated messages among the events.
+    kept_bytes: usize,
+    /// There is no memory for messages that take their time.
+    is_pressed: bool,
+    /// Until when events wait, because too many requests came to nothing.
+    delayed_until: Option<Monotonic>,
 }
 
 /// An event that was not taken yet.
@@ -40,7 +44,12 @@ struct Pending {
     event: SessionEvent,
     /// Bytes of the client's windows that it holds.
     window_bytes: usize,
+    /// Bytes of `kept_bytes` that it holds: those of an inflated message.
+    kept_bytes: usize,
 }
+
+/// What a live stream takes besides what it keeps: its place in tables, a deadline, a call of the application.
+const STREAM_BYTES: usize = 1_024;
 
 /// Who knows of a call.
 ///
@@ -69,6 +78,8 @@ struct Call {
     kind: RpcKind,
     encoding: Encoding,
     phase: Phase,
+    /// The application has taken the event that told it. A call that ends before is never heard of.
+    delivered: bool,
     head_sent: bool,
     subtype: Box<[u8]>,
     /// Until the application is told.
@@ -79,6 +90,19 @@ struct Call {
     deadline: Option<Monotonic>,
 }
 
+impl Call {
+    /// Bytes that wait for more of the request.
+    fn kept_bytes(&self) -> usize {
+        let text = |value: &Option<Arc<[u8]>>| value.as_ref().map_or(0, |value| value.len());
+        self.assembler.kept_bytes()
+            + self.message.as_ref().map_or(0, |message| message.bytes.len())
+            + text(&self.meta.client_version)
+            + text(&self.meta.token)
+            + text(&self.meta.authorization)
+            + self.subtype.len()
+    }
+}
+
 impl Rpc {
     pub(super) fn new(config: Config, now: Monotonic) -> Rpc {
         Rpc {
@@ -87,8 +111,9 @@ impl Rpc {
             deadlines: Deadlines::default(),
             events: VecDeque::new(),
             message_bytes_max: config.message_bytes_max,
-            unfinished_bytes: 0,
-            handshake_until: now + Duration::from_secs(HANDSHAKE_SECONDS),
+            kept_bytes: 0,
+            is_pressed: false,
+            delayed_until: None,
         }
     }
 
@@ -102,9 +127,10 @@ impl Rpc {
                 Received::Gone { stream, app } => self.gone(stream, app),
             }
             if self.events.len() > EVENTS_WAITING_MAX {
-                self.connection.close(ResetCode::EnhanceYourCalm, "too many requests at once");
+                self.connection.close_for(Bound::Events, "too many requests at once");
             }
         }
+        self.delayed_until = self.connection.delayed_until(now);
         if self.connection.is_closed() {
             self.handle_disconnect();
         }
@@ -118,13 +144,11 @@ impl Rpc {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Monotonic) {
-        if self.connection.is_in_handshake() && self.handshake_until <= now {
-            self.connection.close(ResetCode::SettingsTimeout, "no SETTINGS in time");
-        }
         while let Some(stream) = self.deadlines.pop_due(now) {
             self.deadline_passed(stream, now);
         }
         self.connection.handle_timeout(now);
+        self.delayed_until = self.connection.delayed_until(now);
         if self.connection.is_closed() {
             self.handle_disconnect();
         }
@@ -135,8 +159,10 @@ impl Rpc {
         if self.connection.is_closed() {
             return None;
         }
-        let handshake = self.connection.is_in_handshake().then_some(self.handshake_until);
-        [self.connection.next_timeout(), self.deadlines.next(), handshake].into_iter().flatten().min()
+        [self.connection.next_timeout(), self.deadlines.next(), self.delayed_until]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(super) fn poll_event(&mut self) -> Option<SessionEvent> {
@@ -147,20 +173,73 @@ impl Rpc {
         if self.connection.is_backlogged() && !self.connection.is_closed() {
             return None;
         }
-        let Pending { event, window_bytes } = self.events.pop_front()?;
-        if window_bytes > 0 {
-            let key = match &event {
-                SessionEvent::Message { stream, .. } => self.connection.find(*stream),
-                // The one message of a request leaves its stream's window closed.
-                _ => None,
-            };
-            self.connection.credit(key, window_bytes as i64);
+        if self.delayed_until.is_some() && !self.connection.is_closed() {
+            return None;
         }
-        Some(event)
+        loop {
+            let Pending { event, window_bytes, kept_bytes } = self.events.pop_front()?;
+            if self.events.is_empty() && self.events.capacity() > KEPT_EVENTS {
+                self.events = VecDeque::new();
+            }
+            self.kept_bytes -= kept_bytes;
+            if window_bytes > 0 {
+                let key = match &event {
+                    SessionEvent::Message { stream, .. } => self.connection.find(*stream),
+                    // The one message of a request leaves its stream's window closed.
+                    _ => None,
+                };
+                self.connection.credit(key, window_bytes as i64);
+            }
+            if self.deliver(&event) {
+                return Some(event);
+            }
+        }
+    }
+
+    /// False when the event is of a call that has ended before the application heard of it: no work is done for
+    /// it. Everything of a call that was heard of is told.
+    fn deliver(&mut self, event: &SessionEvent) -> bool {
+        let (stream, tells) = match event {
+            SessionEvent::Call { stream, .. } | SessionEvent::Request { stream, .. } => (*stream, true),
+            SessionEvent::Message { stream, .. } | SessionEvent::HalfClosed { stream } => (*stream, false),
+            SessionEvent::Cancelled { .. }
+            | SessionEvent::DeadlineExceeded { .. }
+            | SessionEvent::Room { .. }
+            | SessionEvent::Http1(_) => return true,
+        };
+        let Some(key) = self.connection.find(stream) else { return false };
+        let call = self.connection.app_mut(key).expect("found alive");
+        call.delivered |= tells;
+        call.delivered
     }
 
     pub(super) fn poll_transmit(&mut self, transmit: &mut Transmit) {
         self.connection.poll_transmit(transmit);
+        if self.connection.streams_live() == 0 {
+            self.deadlines.clear();
+        }
+    }
+
+    /// Bytes that the connection holds for its client, about.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.connection.streams_live() * STREAM_BYTES
+            + self.events.len() * size_of::<Pending>()
+            + self.kept_bytes
+            + self.connection.unsent_bytes()
+    }
+
+    /// Whether the shard has no memory left.
+    pub(super) fn set_pressed(&mut self, is_pressed: bool) {
+        self.is_pressed = is_pressed;
+        self.connection.refuse_streams(is_pressed);
+    }
+
+    pub(super) fn bounds(&mut self) -> &mut Bounds {
+        &mut self.connection.bounds
+    }
+
+    pub(super) fn is_in_handshake(&self) -> bool {
+        self.connection.is_in_handshake()
     }
 
     pub(super) fn wants_transmit(&self) -> bool {
@@ -191,7 +270,7 @@ impl Rpc {
             output_bytes,
             control_replies,
             events: self.events.len(),
-            unfinished_bytes: self.unfinished_bytes,
+            unfinished_bytes: self.kept_bytes,
         }
     }
 
@@ -202,6 +281,14 @@ impl Rpc {
     #[cfg(test)]
     pub(super) fn deadlines_len(&self) -> usize {
         self.deadlines.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn levels(&mut self, now: Monotonic) -> Vec<(&'static str, usize, usize)> {
+        let mut levels = self.connection.levels(now);
+        levels.push(("kept_bytes", self.kept_bytes, UNFINISHED_MESSAGE_BYTES_MAX));
+        levels.push(("events", self.events.len(), EVENTS_WAITING_MAX));
+        levels
     }
 
     pub(super) fn counters(&self) -> Counters {
@@ -222,7 +309,7 @@ impl Rpc {
         if let Some(key) = self.connection.find(stream)
             && let Some(call) = self.connection.reset(key, code)
         {
-            self.unfinished_bytes -= call.assembler.buffered_bytes();
+            self.kept_bytes -= call.kept_bytes();
         }
     }
 
@@ -286,7 +373,7 @@ impl Rpc {
             if piece.len() <= COPIED_PIECE_BYTES_MAX {
                 copied.extend_from_slice(piece.as_slice());
             } else {
-                self.connection.send_piece(key, Piece::from(std::mem::take(&mut copied)));
+                self.connection.send_piece(key, Piece::from(mem::take(&mut copied)));
                 self.connection.send_piece(key, piece);
             }
         }
@@ -309,7 +396,7 @@ impl Rpc {
     fn begin_answer(&mut self, key: Key) -> bool {
         let call = self.connection.app_mut(key).expect("found alive");
         let gzip = call.encoding == Encoding::Gzip;
-        if !std::mem::replace(&mut call.head_sent, true) {
+        if !mem::replace(&mut call.head_sent, true) {
             let block = status::head_block(&call.subtype, gzip);
             self.connection.send_head(key, &block, false);
         }
@@ -319,7 +406,10 @@ impl Rpc {
     fn end_answer(&mut self, key: Key, code: Code, text: &str) {
         let call = self.connection.app_mut(key).expect("called for a live stream");
         call.phase = Phase::Answered;
-        self.unfinished_bytes -= std::mem::take(&mut call.assembler).buffered_bytes();
+        // What it kept is of no use any more.
+        self.kept_bytes -= call.kept_bytes();
+        (call.assembler, call.message, call.meta) = Default::default();
+        self.kept_bytes += call.kept_bytes();
         if call.head_sent {
             self.connection.send_end(key, Some(status::trailers_block(code, text)));
         } else {
@@ -331,11 +421,16 @@ impl Rpc {
     /// Ends a call that broke a rule of gRPC; the application hears of it if it knows the call.
     fn fail(&mut self, key: Key, status: &Status) {
         let Some(stream) = self.connection.stream_of(key) else { return };
-        let told = self.connection.app(key).is_some_and(|call| call.phase == Phase::Told);
+        let call = self.connection.app(key).expect("alive");
+        let (told, delivered) = (call.phase == Phase::Told, call.delivered);
         self.connection.drop_queue(key);
         self.end_answer(key, status.code, &status.text);
         if told {
-            self.push(SessionEvent::Cancelled { stream }, 0);
+            // As bad as a reset: work was begun for nothing.
+            self.connection.charge_reset();
+        }
+        if delivered && told {
+            self.push(SessionEvent::Cancelled { stream });
         }
     }
 
@@ -362,12 +457,16 @@ impl Rpc {
         call.subtype = accepted.subtype;
         if call.kind == RpcKind::ClientStream {
             call.phase = Phase::Told;
-            self.push(SessionEvent::Request { stream, route: accepted.route, meta: accepted.meta }, 0);
+            self.push(SessionEvent::Request { stream, route: accepted.route, meta: accepted.meta });
         } else {
             call.meta = accepted.meta;
         }
+        self.kept_bytes += self.connection.app(key).map_or(0, Call::kept_bytes);
         if end {
             self.ended(key);
+        } else if self.kept_bytes > UNFINISHED_MESSAGE_BYTES_MAX {
+            // Nothing was done for it yet.
+            self.overflow(key, Bound::KeptBytes, ResetCode::RefusedStream);
         }
     }
 
@@ -381,15 +480,16 @@ impl Rpc {
             if call.phase == Phase::Answered || call.kind == RpcKind::Unary && call.phase == Phase::Told {
                 break;
             }
-            let before = call.assembler.buffered_bytes();
+            let before = call.assembler.kept_bytes();
             let fed = call.assembler.feed(&mut input, self.message_bytes_max);
-            self.unfinished_bytes = self.unfinished_bytes - before + call.assembler.buffered_bytes();
+            self.kept_bytes = self.kept_bytes - before + call.assembler.kept_bytes();
             match fed {
                 Ok(None) => {}
                 Ok(Some(framed)) => owed -= self.message(key, framed) as i64,
                 Err(too_long) => {
                     let max = self.message_bytes_max;
                     let text = format!("grpc: received message larger than max ({} vs. {max})", too_long.0);
+                    self.connection.bounds.note(Bound::MessageBytes);
                     self.fail(key, &Status::new(Code::ResourceExhausted, text));
                     break;
                 }
@@ -400,8 +500,10 @@ impl Rpc {
         }
         if end {
             self.ended(key);
-        } else if self.unfinished_bytes > UNFINISHED_MESSAGE_BYTES_MAX {
-            self.overflow(key);
+        } else if self.kept_bytes > UNFINISHED_MESSAGE_BYTES_MAX {
+            self.overflow(key, Bound::KeptBytes, ResetCode::EnhanceYourCalm);
+        } else if self.is_pressed && self.connection.app(key).is_some_and(|call| call.kept_bytes() > 0) {
+            self.overflow(key, Bound::Memory, ResetCode::EnhanceYourCalm);
         }
     }
 
@@ -411,9 +513,10 @@ impl Rpc {
         let held = PREFIX_BYTES + framed.bytes.len();
         match (call.kind, call.phase) {
             (RpcKind::ServerStream, Phase::Waiting) => {
+                self.kept_bytes += framed.bytes.len();
                 call.message = Some(framed);
                 call.phase = Phase::Whole;
-                // Given back at once: it waits for the end alone, and is the only one.
+                // The window is given back at once: it waits for the end alone, and is the only one.
                 return 0;
             }
             (RpcKind::ServerStream, Phase::Whole | Phase::Told | Phase::Answered) => {
@@ -424,31 +527,46 @@ impl Rpc {
             }
             (RpcKind::Unary | RpcKind::ClientStream, _) => {}
         }
-        let kind = call.kind;
-        let message = match decode(framed, call.encoding, self.message_bytes_max) {
-            Ok(message) => message,
-            Err(status) => {
-                self.fail(key, &status);
-                return 0;
-            }
-        };
+        let (kind, encoding) = (call.kind, call.encoding);
+        let Some((message, kept)) = self.decode(key, framed, encoding) else { return 0 };
         match kind {
             RpcKind::ClientStream => {
                 let stream = self.connection.stream_of(key).expect("alive");
-                self.push(SessionEvent::Message { stream, message }, held);
+                self.push_message(SessionEvent::Message { stream, message }, held, kept);
             }
-            RpcKind::Unary | RpcKind::ServerStream => self.tell(key, message, held),
+            RpcKind::Unary | RpcKind::ServerStream => self.tell(key, message, held, kept),
         }
         held
     }
 
+    /// The payload of a message, and how much of it no window of the client holds, which is counted until the
+    /// event is taken: a bomb of gzip. None: the call has failed.
+    fn decode(&mut self, key: Key, framed: Framed, encoding: Encoding) -> Option<(Bytes, usize)> {
+        let compressed = framed.bytes.len();
+        match decode(framed, encoding, self.message_bytes_max) {
+            Ok(message) => {
+                let kept = message.len().saturating_sub(compressed);
+                self.kept_bytes += kept;
+                if self.kept_bytes <= UNFINISHED_MESSAGE_BYTES_MAX || kept == 0 {
+                    return Some((message, kept));
+                }
+                self.kept_bytes -= kept;
+                self.overflow(key, Bound::KeptBytes, ResetCode::EnhanceYourCalm);
+            }
+            Err(status) => self.fail(key, &status),
+        }
+        None
+    }
+
     /// The application learns of a request with one message.
-    fn tell(&mut self, key: Key, message: Bytes, window_bytes: usize) {
+    fn tell(&mut self, key: Key, message: Bytes, window_bytes: usize, kept_bytes: usize) {
         let stream = self.connection.stream_of(key).expect("called for a live stream");
         let call = self.connection.app_mut(key).expect("called for a live stream");
         call.phase = Phase::Told;
-        let (route, meta) = (call.route, std::mem::take(&mut call.meta));
-        self.push(SessionEvent::Call { stream, route, meta, message }, window_bytes);
+        self.kept_bytes -= call.kept_bytes();
+        let (route, meta) = (call.route, mem::take(&mut call.meta));
+        self.kept_bytes += call.kept_bytes();
+        self.push_message(SessionEvent::Call { stream, route, meta, message }, window_bytes, kept_bytes);
     }
 
     /// The request has ended.
@@ -467,9 +585,9 @@ impl Rpc {
             (RpcKind::ServerStream, Phase::Whole) => {
                 let framed = call.message.take().expect("Whole has the message");
                 let encoding = call.encoding;
-                match decode(framed, encoding, self.message_bytes_max) {
-                    Ok(message) => self.tell(key, message, 0),
-                    Err(status) => self.fail(key, &status),
+                self.kept_bytes -= framed.bytes.len();
+                if let Some((message, kept)) = self.decode(key, framed, encoding) {
+                    self.tell(key, message, 0, kept);
                 }
             }
             (RpcKind::ServerStream, Phase::Waiting) => {
@@ -477,23 +595,25 @@ impl Rpc {
                 self.fail(key, &Status::new(Code::Internal, text));
             }
             (RpcKind::ServerStream, Phase::Told) => {}
-            (RpcKind::ClientStream, _) => self.push(SessionEvent::HalfClosed { stream }, 0),
+            (RpcKind::ClientStream, _) => self.push(SessionEvent::HalfClosed { stream }),
         }
     }
 
     fn gone(&mut self, stream: StreamId, call: Call) {
-        self.unfinished_bytes -= call.assembler.buffered_bytes();
-        if call.phase == Phase::Told {
-            self.push(SessionEvent::Cancelled { stream }, 0);
+        self.kept_bytes -= call.kept_bytes();
+        if call.phase == Phase::Told && call.delivered {
+            self.push(SessionEvent::Cancelled { stream });
         }
     }
 
-    /// Too many bytes of unfinished messages on the connection.
-    fn overflow(&mut self, key: Key) {
+    /// The connection, or the shard, keeps too much for its clients.
+    fn overflow(&mut self, key: Key, bound: Bound, code: ResetCode) {
         let Some(stream) = self.connection.stream_of(key) else { return };
-        if let Some(call) = self.connection.reset(key, ResetCode::EnhanceYourCalm) {
+        self.connection.bounds.note(bound);
+        if let Some(call) = self.connection.reset(key, code) {
             self.gone(stream, call);
         }
+        self.connection.charge_reset();
     }
 
     fn deadline_passed(&mut self, stream: StreamId, now: Monotonic) {
@@ -502,17 +622,21 @@ impl Rpc {
         if call.deadline.is_none_or(|deadline| deadline > now) {
             return;
         }
-        let told = call.phase == Phase::Told;
+        let told = call.phase == Phase::Told && call.delivered;
         // Also when the answer was given but waits for windows: nobody will read it in time.
         self.connection.drop_queue(key);
         self.end_answer(key, Code::DeadlineExceeded, "context deadline exceeded");
         if told {
-            self.push(SessionEvent::DeadlineExceeded { stream }, 0);
+            self.push(SessionEvent::DeadlineExceeded { stream });
         }
     }
 
-    fn push(&mut self, event: SessionEvent, window_bytes: usize) {
-        self.events.push_back(Pending { event, window_bytes });
+    fn push(&mut self, event: SessionEvent) {
+        self.push_message(event, 0, 0);
+    }
+
+    fn push_message(&mut self, event: SessionEvent, window_bytes: usize, kept_bytes: usize) {
+        self.events.push_back(Pending { event, window_bytes, kept_bytes });
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Code, Config, Piece, ResetCode, RpcKind, Session, SessionEvent, StreamId, Transmit};
+use super::{Bound, Code, Config, Piece, ResetCode, RpcKind, Session, SessionEvent, StreamId, Transmit};
 use crate::limits::http2::{
     CONNECTION_SEND_BYTES_MAX, EVENTS_WAITING_MAX, STALLED_SEND_BYTES_MAX, STREAM_SEND_BYTES_MAX,
     STREAM_SEND_BYTES_MIN, STREAM_WINDOW_BYTES,
@@ -622,4 +622,133 @@ fn random_conversations_never_panic_and_agree_byte_by_byte() {
         assert_eq!(run(1), whole, "seed {seed}");
         assert_eq!(run(13), whole, "seed {seed}");
     }
+}
+
+/// How often a bound was reached.
+fn reached(client: &mut Client, bound: Bound) -> u64 {
+    let mut totals = [0; Bound::ALL.len()];
+    client.session.drain_bounds(&mut totals);
+    totals[bound as usize]
+}
+
+#[test]
+fn settings_that_are_not_acknowledged_end_the_connection() {
+    let mut client = Client::new();
+    let mut hello = hello(&[]);
+    hello.truncate(hello.len() - 9);
+    client.send(&hello);
+    assert!(client.session.is_in_handshake());
+    assert_eq!(client.session.next_timeout(), Some(Monotonic(0) + Duration::from_secs(10)));
+    client.session.handle_timeout(Monotonic(0) + Duration::from_secs(10));
+    assert!(client.session.is_closed());
+    assert_eq!(reached(&mut client, Bound::Handshake), 1);
+}
+
+#[test]
+fn a_frame_or_block_that_is_not_finished_ends_the_connection() {
+    let block = head(1, "Unary", &[]);
+    // A part of a frame's head, of its payload, and a block without its end.
+    let mut open_block = block.clone();
+    open_block[4] = 0;
+    for part in [&block[..5], &block[..20], &open_block] {
+        let mut client = Client::greeted(&[]);
+        client.now = Monotonic(0) + Duration::from_secs(5);
+        client.send(part);
+        assert_eq!(client.session.next_timeout(), Some(client.now + Duration::from_secs(10)));
+        client.session.handle_timeout(client.now + Duration::from_secs(10));
+        assert!(client.session.is_closed());
+        assert_eq!(reached(&mut client, Bound::SlowFrame), 1);
+    }
+}
+
+fn reset(stream: u32) -> Vec<u8> {
+    raw(kind::RST_STREAM, 0, stream, &8_u32.to_be_bytes())
+}
+
+#[test]
+fn a_call_that_is_reset_before_it_is_taken_is_never_heard_of() {
+    let mut client = Client::greeted(&[]);
+    client.send(&[head(1, "Unary", &[]), body(1, true, b"x"), reset(1)].concat());
+    client.send(&[head(3, "Both", &[]), body(3, false, b"x"), reset(3)].concat());
+    client.send(&[head(5, "Unary", &[]), body(5, true, b"y")].concat());
+    assert!(
+        matches!(client.session.poll_event(), Some(SessionEvent::Call { stream: StreamId(5), .. })),
+        "the only one that is left"
+    );
+    assert!(client.session.poll_event().is_none());
+}
+
+#[test]
+fn many_resets_delay_what_follows_and_more_end_the_connection() {
+    let mut client = Client::greeted(&[]);
+    let mut stream = 1;
+    let mut resets = |client: &mut Client, count: u32| {
+        for _ in 0..count {
+            client.send(&[head(stream, "Unary", &[]), reset(stream)].concat());
+            stream += 2;
+        }
+        stream
+    };
+    let next = resets(&mut client, 1_500);
+    client.send(&[head(next, "Unary", &[]), body(next, true, b"x")].concat());
+    assert!(client.session.poll_event().is_none(), "it has to wait");
+    let until = client.session.next_timeout().expect("for some time");
+    assert_eq!(until, Monotonic(0) + Duration::from_millis(500), "1,000 a second");
+    client.now = until;
+    client.session.handle_timeout(until);
+    assert!(matches!(client.session.poll_event(), Some(SessionEvent::Call { .. })), "that has passed");
+    // Answers pay: as many resets as calls go on for ever.
+    client.send(&window_update(0, 1 << 30));
+    client.session.send_unary(StreamId(next), b"");
+    let mut stream = next + 2;
+    for _ in 0..30_000 {
+        client.send(&[head(stream, "Unary", &[]), body(stream, true, b"x")].concat());
+        assert!(matches!(client.session.poll_event(), Some(SessionEvent::Call { .. })));
+        client.session.send_unary(StreamId(stream), b"");
+        client.send(&[head(stream + 2, "Unary", &[]), reset(stream + 2)].concat());
+        client.received();
+        stream += 4;
+    }
+    assert_eq!(reached(&mut client, Bound::Resets), 0);
+    for _ in 0..10_000 {
+        client.send(&[head(stream, "Unary", &[]), reset(stream)].concat());
+        stream += 2;
+    }
+    assert!(client.session.is_closed());
+    assert_eq!(reached(&mut client, Bound::Resets), 1);
+}
+
+#[test]
+fn inflated_messages_that_wait_are_bounded() {
+    let mut client = Client::greeted(&[]);
+    let bomb = gzip::deflate(&vec![0; 2 << 20]);
+    let bomb = [&prefix(true, bomb.len())[..], &bomb].concat();
+    for number in 0..100 {
+        let stream = 1 + 2 * number;
+        client
+            .send(&[head(stream, "Unary", &[("grpc-encoding", "gzip")]), data(stream, true, &bomb)].concat());
+    }
+    let held = client.session.held_bytes();
+    assert!((60 << 20..70 << 20).contains(&held), "{held}");
+    assert!(reached(&mut client, Bound::KeptBytes) > 60);
+    while client.session.poll_event().is_some() {}
+    assert!(client.session.held_bytes() < 1 << 20, "what is taken is held no more");
+}
+
+#[test]
+fn without_memory_new_streams_are_refused() {
+    let mut client = Client::greeted(&[]);
+    client.send(&[head(1, "Unary", &[]), data(1, false, &framed(&[1; 100])[..50])].concat());
+    client.session.set_pressed(true);
+    client.send(&[head(3, "Unary", &[]), data(1, false, &[1; 10])].concat());
+    let codes: Vec<(u32, u32)> = client
+        .received()
+        .iter()
+        .filter(|f| f.kind == kind::RST_STREAM)
+        .map(|f| (f.stream, f.code()))
+        .collect();
+    assert_eq!(codes, [(3, ResetCode::RefusedStream as u32), (1, ResetCode::EnhanceYourCalm as u32)]);
+    client.session.set_pressed(false);
+    client.send(&[head(5, "Unary", &[]), body(5, true, b"x")].concat());
+    assert!(matches!(client.session.poll_event(), Some(SessionEvent::Call { .. })));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::status::{Code, Status, quote};
-use crate::limits::http2::CONTENT_SUBTYPE_BYTES_MAX;
+use crate::limits::http2::{CONTENT_SUBTYPE_BYTES_MAX, KEPT_CAPACITY_BYTES};
 use crate::pure::wire::hpack::FieldSink;
 use crate::stdx::time::Monotonic;
 
@@ -190,12 +190,25 @@ impl HeadReader {
         let subtype = std::mem::take(&mut self.subtype).into_boxed_slice();
         let verdict = self.judge(now);
         let meta = std::mem::take(&mut self.meta);
+        self.trim();
         match (verdict, self.target) {
             (Ok(encoding), Target::Rpc { route, kind }) => {
                 Ok(Accepted { route, kind, encoding, subtype, meta })
             }
             (Ok(_), _) => unreachable!("judge refuses what is no RPC"),
             (Err((http_status, status)), _) => Err(Refused { http_status, status, subtype }),
+        }
+    }
+
+    /// Gives back the memory of unusually long values: the next head may be long in coming.
+    fn trim(&mut self) {
+        for text in [&mut self.path, &mut self.method, &mut self.content_type, &mut self.encoding_name] {
+            if text.capacity() > KEPT_CAPACITY_BYTES {
+                *text = Vec::new();
+            }
+        }
+        for last in [&mut self.version_last, &mut self.token_last, &mut self.authorization_last] {
+            *last = last.take().filter(|value| value.len() <= KEPT_CAPACITY_BYTES);
         }
     }
 

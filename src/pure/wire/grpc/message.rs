@@ -74,9 +74,9 @@ impl Assembler {
         Ok(Some(Framed { flag, bytes }))
     }
 
-    /// Bytes kept of an unfinished message.
-    pub fn buffered_bytes(&self) -> usize {
-        self.buffer.len()
+    /// Bytes of memory kept for an unfinished message.
+    pub fn kept_bytes(&self) -> usize {
+        self.buffer.capacity()
     }
 
     /// True when a message has begun and not ended.

@@ -46,7 +46,7 @@ fn a_long_message_is_refused_by_its_prefix_and_costs_nothing() {
     assert_eq!(assembler.feed(&mut &bytes[..], 10), Err(TooLong(11)));
     let mut assembler = Assembler::default();
     assert_eq!(assembler.feed(&mut &prefix(false, 1 << 30)[..], 1 << 31), Ok(None));
-    assert_eq!(assembler.buffered_bytes(), 0);
+    assert_eq!(assembler.kept_bytes(), 0);
     assert!(assembler.is_inside());
 }
 

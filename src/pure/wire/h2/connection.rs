@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::error::{Code, Fault};
+use super::error::{Bound, Bounds, Code, Fault};
 use super::frame::{self, FrameHead, HEAD_BYTES, INITIAL_WINDOW, PREFACE, WINDOW_MAX, flag, kind, setting};
 use super::guard::{Bucket, PingGuard, PingPolicy};
 use super::head::{Judge, Part};
@@ -11,10 +11,10 @@ use super::settings::PeerSettings;
 use super::streams::{Finish, State, Stream, StreamId, Streams};
 use crate::limits::http2::{
     CHEAP_FRAMES_BURST, CHEAP_FRAMES_PER_SECOND, CONNECTION_SEND_BYTES_MAX, CONNECTION_WINDOW_BYTES,
-    CONTINUATION_FRAMES_MAX, CONTROL_REPLIES_MAX, FRAME_BYTES_MAX, HEADER_BLOCK_BYTES_MAX,
-    HEADER_LIST_BYTES_MAX, OUTPUT_BYTES_MAX, RESETS_BURST, RESETS_PER_SECOND, SETTINGS_FRAMES_BURST,
-    SETTINGS_FRAMES_PER_SECOND, STALLED_SEND_BYTES_MAX, STREAM_SEND_BYTES_MAX, STREAM_SEND_BYTES_MIN,
-    STREAM_WINDOW_BYTES, STREAMS_LIVE_MAX,
+    CONTINUATION_FRAMES_MAX, CONTROL_REPLIES_MAX, FRAME_BYTES_MAX, HANDSHAKE_SECONDS, HEADER_BLOCK_BYTES_MAX,
+    HEADER_LIST_BYTES_MAX, OUTPUT_BYTES_MAX, RESETS_BURST, RESETS_PER_SECOND, RESETS_UNDELAYED_MAX,
+    SETTINGS_FRAMES_BURST, SETTINGS_FRAMES_PER_SECOND, STALLED_SEND_BYTES_MAX, STREAM_SEND_BYTES_MAX,
+    STREAM_SEND_BYTES_MIN, STREAM_WINDOW_BYTES, STREAMS_LIVE_MAX, UNFINISHED_FRAME_SECONDS,
 };
 use crate::pure::wire::hpack::{DecodeError, Decoder, FieldSink};
 use crate::stdx::slab::Key;
@@ -181,6 +181,7 @@ struct Block {
     end: bool,
     bytes: Vec<u8>,
     continuations: usize,
+    begun_at: Monotonic,
 }
 
 /// Result of a step of the reader.
@@ -198,8 +199,14 @@ pub struct Connection<T> {
     phase: Phase,
     reading: Reading,
     settings_seen: bool,
+    /// The client has acknowledged ours.
+    settings_acked: bool,
+    /// Until when SETTINGS and the acknowledgement have to come.
+    handshake_until: Monotonic,
     /// An unfinished frame head or payload.
     partial: Vec<u8>,
+    /// When it began.
+    partial_at: Monotonic,
     block: Option<Block>,
     decoder: Decoder,
     pub(super) peer: PeerSettings,
@@ -223,11 +230,16 @@ pub struct Connection<T> {
     pub(super) ping_guard: PingGuard,
     pub(super) cheap_frames: Bucket,
     settings_frames: Bucket,
-    resets: Bucket,
+    /// Requests that came to nothing; one that was answered pays for one.
+    pub(super) resets: Bucket,
+    /// No new streams: there is no memory for them.
+    refuses_streams: bool,
     received_at: Monotonic,
     keepalive_ping_at: Option<Monotonic>,
     /// Numbers for metrics.
     pub counters: Counters,
+    /// Bounds that the client has reached.
+    pub bounds: Bounds,
 }
 
 /// Payload of the PING that goes with a graceful GOAWAY.
@@ -237,7 +249,7 @@ const KEEPALIVE_PING: [u8; 8] = [0; 8];
 /// How long the PING of a graceful GOAWAY may take.
 const DRAIN_PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Cheap frames that useful work pays for.
-const CHEAP_FRAMES_EARNED: u32 = 8;
+const CHEAP_FRAMES_EARNED: u32 = 2;
 
 impl<T: Default> Connection<T> {
     /// A connection whose client has not sent anything yet. Our SETTINGS are ready to go.
@@ -256,7 +268,10 @@ impl<T: Default> Connection<T> {
             phase: Phase::Open,
             reading: Reading::Preface { matched: 0 },
             settings_seen: false,
+            settings_acked: false,
+            handshake_until: now + Duration::from_secs(HANDSHAKE_SECONDS),
             partial: Vec::new(),
+            partial_at: now,
             block: None,
             decoder: Decoder::default(),
             peer: PeerSettings::default(),
@@ -274,9 +289,11 @@ impl<T: Default> Connection<T> {
             cheap_frames: Bucket::new(CHEAP_FRAMES_BURST, CHEAP_FRAMES_PER_SECOND, now),
             settings_frames: Bucket::new(SETTINGS_FRAMES_BURST, SETTINGS_FRAMES_PER_SECOND, now),
             resets: Bucket::new(RESETS_BURST, RESETS_PER_SECOND, now),
+            refuses_streams: false,
             received_at: now,
             keepalive_ping_at: None,
             counters: Counters::default(),
+            bounds: Bounds::default(),
         }
     }
 
@@ -294,7 +311,7 @@ impl<T: Default> Connection<T> {
         }
         loop {
             if self.output.len() > OUTPUT_BYTES_MAX {
-                self.close(Code::EnhanceYourCalm, "answers are not taken");
+                self.close_for(Bound::Output, "answers are not taken");
             }
             if self.phase == Phase::Closed {
                 *input = &[];
@@ -329,6 +346,15 @@ impl<T: Default> Connection<T> {
         if self.phase == Phase::Closed {
             return;
         }
+        if self.is_in_handshake() && self.handshake_until <= now {
+            self.bounds.note(Bound::Handshake);
+            self.close(Code::SettingsTimeout, "no SETTINGS, or no acknowledgement of ours, in time");
+            return;
+        }
+        if self.unfinished_until().is_some_and(|until| until <= now) {
+            self.close_for(Bound::SlowFrame, "a frame or header block is not finished in time");
+            return;
+        }
         match self.keepalive_ping_at {
             Some(sent) if sent + self.config.keepalive_timeout <= now => self.phase = Phase::Closed,
             None if self.received_at + self.config.keepalive_idle <= now => {
@@ -345,11 +371,25 @@ impl<T: Default> Connection<T> {
             Some(sent) => sent + self.config.keepalive_timeout,
             None => self.received_at + self.config.keepalive_idle,
         };
-        match self.phase {
-            Phase::Closed => None,
-            Phase::Warned { until } => Some(until.min(keepalive)),
-            Phase::Open | Phase::Draining { .. } => Some(keepalive),
-        }
+        let warned = match self.phase {
+            Phase::Closed => return None,
+            Phase::Warned { until } => Some(until),
+            Phase::Open | Phase::Draining { .. } => None,
+        };
+        let handshake = self.is_in_handshake().then_some(self.handshake_until);
+        [Some(keepalive), warned, handshake, self.unfinished_until()].into_iter().flatten().min()
+    }
+
+    /// Until when a frame or header block that has begun has to be complete. DATA may take its time: it is not
+    /// kept here.
+    fn unfinished_until(&self) -> Option<Monotonic> {
+        let begun_at = match (&self.block, self.reading) {
+            (Some(block), _) => block.begun_at,
+            (None, Reading::Payload(_)) => self.partial_at,
+            (None, Reading::Head) if !self.partial.is_empty() => self.partial_at,
+            (None, Reading::Head | Reading::Preface { .. } | Reading::Data(_)) => return None,
+        };
+        Some(begun_at + Duration::from_secs(UNFINISHED_FRAME_SECONDS))
     }
 
     /// Begins a graceful end: the client is told, open streams finish.
@@ -370,14 +410,43 @@ impl<T: Default> Connection<T> {
         }
     }
 
+    /// The same for a bound.
+    pub fn close_for(&mut self, bound: Bound, text: &str) {
+        if self.phase != Phase::Closed {
+            self.bounds.note(bound);
+            self.close(Code::EnhanceYourCalm, text);
+        }
+    }
+
+    /// From now on new streams are refused, or no more.
+    pub fn refuse_streams(&mut self, refuses: bool) {
+        self.refuses_streams = refuses;
+    }
+
+    /// Work was dropped because of the client, without a frame of its that says so. False: that was once too
+    /// often, and the connection is closed.
+    pub fn charge_reset(&mut self) -> bool {
+        let admitted = self.resets.take(self.received_at);
+        if !admitted {
+            self.close_for(Bound::Resets, "too many requests that came to nothing");
+        }
+        admitted
+    }
+
+    /// Until when new requests have to wait, because so many before them came to nothing.
+    pub fn delayed_until(&mut self, now: Monotonic) -> Option<Monotonic> {
+        let delayed = self.resets.missing(now) > RESETS_UNDELAYED_MAX;
+        delayed.then(|| self.resets.refilled_until(RESETS_UNDELAYED_MAX))
+    }
+
     /// True when no more input is taken: what `poll_transmit` still gives is the last of it.
     pub fn is_closed(&self) -> bool {
         self.phase == Phase::Closed
     }
 
-    /// True until the client's preface and first SETTINGS have come.
+    /// True until the client's preface, its first SETTINGS and the acknowledgement of ours have come.
     pub fn is_in_handshake(&self) -> bool {
-        !self.settings_seen
+        !self.settings_seen || !self.settings_acked
     }
 
     /// False while the client doesn't take what it caused us to send: reading on would only add to it.
@@ -389,6 +458,21 @@ impl<T: Default> Connection<T> {
     #[cfg(any(test, feature = "testing"))]
     pub fn output_queue(&self) -> (usize, usize) {
         (self.output.len(), self.control_replies)
+    }
+
+    /// How far the client has gone towards its bounds at this moment: names, what is used, the bound.
+    #[cfg(test)]
+    pub(crate) fn levels(&mut self, now: Monotonic) -> Vec<(&'static str, usize, usize)> {
+        vec![
+            ("cheap_frames", self.cheap_frames.missing(now) as usize, CHEAP_FRAMES_BURST as usize),
+            ("settings", self.settings_frames.missing(now) as usize, SETTINGS_FRAMES_BURST as usize),
+            ("resets", self.resets.missing(now) as usize, RESETS_BURST as usize),
+            ("resets undelayed", self.resets.missing(now) as usize, RESETS_UNDELAYED_MAX as usize),
+            ("control_replies", self.control_replies, CONTROL_REPLIES_MAX),
+            ("output", self.output.len(), OUTPUT_BYTES_MAX),
+            ("pings", self.ping_guard.strikes() as usize, 2),
+            ("streams", self.streams.len(), STREAMS_LIVE_MAX),
+        ]
     }
 
     /// Number of live streams.
@@ -467,7 +551,7 @@ impl<T: Default> Connection<T> {
             *input = rest;
             FrameHead::parse(bytes)
         } else {
-            if !self.gather(HEAD_BYTES, input) {
+            if !self.gather(now, HEAD_BYTES, input) {
                 return Ok(Step::Starved);
             }
             let bytes = *self.partial.first_chunk().expect("gathered a whole head");
@@ -505,7 +589,10 @@ impl<T: Default> Connection<T> {
     }
 
     /// Moves input to `partial` until that holds `bytes`; true when it does.
-    fn gather(&mut self, bytes: usize, input: &mut &[u8]) -> bool {
+    fn gather(&mut self, now: Monotonic, bytes: usize, input: &mut &[u8]) -> bool {
+        if self.partial.is_empty() {
+            self.partial_at = now;
+        }
         let count = (bytes - self.partial.len()).min(input.len());
         self.partial.extend_from_slice(&input[..count]);
         *input = &input[count..];
@@ -526,7 +613,7 @@ impl<T: Default> Connection<T> {
             self.reading = Reading::Head;
             return self.frame(now, head, payload, sink);
         }
-        if !self.gather(length, input) {
+        if !self.gather(now, length, input) {
             return Ok(Step::Starved);
         }
         self.reading = Reading::Head;
@@ -581,9 +668,7 @@ impl<T: Default> Connection<T> {
             return Err(Fault::Connection(Code::FrameSize, "padded DATA without a length"));
         }
         let end = head.has(flag::END_STREAM);
-        if length > 0 {
-            self.cheap_frames.earn(CHEAP_FRAMES_EARNED);
-        } else if !end {
+        if length == 0 && !end {
             self.charge_cheap(now)?;
         }
         self.counters.data_bytes_received += u64::from(head.length);
@@ -595,8 +680,10 @@ impl<T: Default> Connection<T> {
         let part =
             DataPart { key: None, left: length, pad_length_due: head.has(flag::PADDED), padding: 0, end };
         let key = self.data_target(now, head);
-        if !matches!(key, Ok(Some(_))) {
-            self.credit(None, i64::from(head.length));
+        match key {
+            Ok(Some(_)) if length > 0 => self.cheap_frames.earn(CHEAP_FRAMES_EARNED),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => self.credit(None, i64::from(head.length)),
         }
         // Set first: after a fault of the stream its bytes are skipped all the same.
         self.reading = Reading::Data(part);
@@ -610,7 +697,9 @@ impl<T: Default> Connection<T> {
             return match self.streams.finish_of(head.stream) {
                 Some(Finish::Early) => Ok(None),
                 _ if self.is_beyond_drain(head.stream) => Ok(None),
-                Some(Finish::Complete | Finish::ByPeer) | None => {
+                // Forgotten. We may have ended it early, as by a deadline, with the request still under way.
+                None => Ok(None),
+                Some(Finish::Complete | Finish::ByPeer) => {
                     Err(Fault::Stream(head.stream, Code::StreamClosed))
                 }
             };
@@ -700,7 +789,8 @@ impl<T: Default> Connection<T> {
         if head.has(flag::END_HEADERS) {
             return self.block_complete(now, head.stream, end, fragment, sink);
         }
-        self.block = Some(Block { stream: head.stream, end, bytes: fragment.to_vec(), continuations: 0 });
+        let bytes = fragment.to_vec();
+        self.block = Some(Block { stream: head.stream, end, bytes, continuations: 0, begun_at: now });
         Ok(Step::Done)
     }
 
@@ -715,7 +805,7 @@ impl<T: Default> Connection<T> {
         block.continuations += 1;
         let bytes = block.bytes.len() + payload.len();
         if block.continuations > CONTINUATION_FRAMES_MAX || bytes > HEADER_BLOCK_BYTES_MAX {
-            return Err(Fault::Connection(Code::EnhanceYourCalm, "header block too long"));
+            return Err(Fault::Bound(Bound::HeaderBlock, "header block too long"));
         }
         block.bytes.extend_from_slice(payload);
         if head.has(flag::END_HEADERS) {
@@ -744,7 +834,7 @@ impl<T: Default> Connection<T> {
         let mut judge = Judge::new(sink, part);
         self.decoder.decode(block, &mut judge).map_err(|error| match error {
             DecodeError::Malformed => Fault::Connection(Code::Compression, "header block"),
-            DecodeError::ListTooLarge => Fault::Connection(Code::EnhanceYourCalm, "header list too large"),
+            DecodeError::ListTooLarge => Fault::Bound(Bound::HeaderList, "header list too large"),
         })?;
         let verdict = judge.finish().map_err(|_| Fault::Stream(id, Code::Protocol));
         match (part, live) {
@@ -761,18 +851,19 @@ impl<T: Default> Connection<T> {
         verdict: Result<Option<u64>, Fault>,
     ) -> Result<Step<'static, T>, Fault> {
         self.stream_last = id;
-        self.cheap_frames.earn(CHEAP_FRAMES_EARNED);
         let body_left = verdict?;
         if end && body_left.is_some_and(|length| length > 0) {
             return Err(Fault::Stream(id, Code::Protocol));
         }
         let streams_max = STREAMS_LIVE_MAX.min(self.config.concurrent_streams_max as usize);
-        if self.streams.len() >= streams_max {
+        if self.streams.len() >= streams_max || self.refuses_streams {
             self.counters.streams_refused += 1;
+            self.bounds.note(if self.refuses_streams { Bound::Memory } else { Bound::Streams });
             frame::write_reset(&mut self.output, id, Code::RefusedStream);
             self.streams.remember(id, Finish::Early);
             return Ok(Step::Done);
         }
+        self.cheap_frames.earn(CHEAP_FRAMES_EARNED);
         let send_window = i64::from(self.peer.initial_window);
         let mut stream = Stream::new(id, i64::from(STREAM_WINDOW_BYTES), send_window);
         stream.body_left = body_left;
@@ -837,7 +928,7 @@ impl<T: Default> Connection<T> {
         };
         self.counters.resets_received += 1;
         if !self.resets.take(now) {
-            return Err(Fault::Connection(Code::EnhanceYourCalm, "too many resets"));
+            return Err(Fault::Bound(Bound::Resets, "too many resets"));
         }
         let stream = self.remove(key, Finish::ByPeer).expect("found alive");
         Ok(Step::Give(Received::Gone { stream: StreamId(stream.id), app: stream.app }))
@@ -891,14 +982,16 @@ impl<T: Default> Connection<T> {
             return Err(Fault::protocol("SETTINGS on a stream"));
         }
         if head.has(flag::ACK) {
-            self.charge_cheap(now)?;
+            if std::mem::replace(&mut self.settings_acked, true) {
+                self.charge_cheap(now)?;
+            }
             return match payload {
                 [] => Ok(()),
                 _ => Err(Fault::Connection(Code::FrameSize, "SETTINGS ack with a payload")),
             };
         }
         if !self.settings_frames.take(now) {
-            return Err(Fault::Connection(Code::EnhanceYourCalm, "too many SETTINGS"));
+            return Err(Fault::Bound(Bound::Settings, "too many SETTINGS"));
         }
         let before = i64::from(self.peer.initial_window);
         self.peer.update(payload)?;
@@ -940,7 +1033,7 @@ impl<T: Default> Connection<T> {
         frame::write_ping_ack(&mut self.output, payload);
         self.count_reply()?;
         if !self.ping_guard.admit(now, &self.config.ping_policy, self.streams.len() > 0) {
-            return Err(Fault::Connection(Code::EnhanceYourCalm, "too_many_pings"));
+            return Err(Fault::Bound(Bound::Pings, "too_many_pings"));
         }
         Ok(())
     }
@@ -978,6 +1071,10 @@ impl<T: Default> Connection<T> {
     pub(super) fn remove(&mut self, key: Key, finish: Finish) -> Option<Stream<T>> {
         let stream = self.streams.remove(key, finish)?;
         self.queued_bytes -= stream.queue_bytes;
+        if self.streams.len() == 0 {
+            // A connection that was busy once keeps no memory for it.
+            self.streams.trim();
+        }
         self.close_if_drained();
         Some(stream)
     }
@@ -986,13 +1083,13 @@ impl<T: Default> Connection<T> {
         if self.cheap_frames.take(now) {
             return Ok(());
         }
-        Err(Fault::Connection(Code::EnhanceYourCalm, "too many frames without effect"))
+        Err(Fault::Bound(Bound::CheapFrames, "too many frames without effect"))
     }
 
     fn count_reply(&mut self) -> Result<(), Fault> {
         self.control_replies += 1;
         if self.control_replies > CONTROL_REPLIES_MAX {
-            return Err(Fault::Connection(Code::EnhanceYourCalm, "replies are not taken"));
+            return Err(Fault::Bound(Bound::ControlReplies, "replies are not taken"));
         }
         Ok(())
     }
@@ -1001,20 +1098,25 @@ impl<T: Default> Connection<T> {
     fn punish(&mut self, now: Monotonic, fault: Fault) -> Option<Received<'static, T>> {
         let (id, code) = match fault {
             Fault::Connection(code, text) => {
+                self.bounds.note(if code == Code::Compression { Bound::Hpack } else { Bound::Protocol });
                 self.close(code, text);
+                return None;
+            }
+            Fault::Bound(bound, text) => {
+                self.close_for(bound, text);
                 return None;
             }
             Fault::Stream(id, code) => (id, code),
         };
         // A fault of a stream costs as much as a reset of the client: both make us drop work.
         if !self.resets.take(now) {
-            self.close(Code::EnhanceYourCalm, "too many faults");
+            self.close_for(Bound::Resets, "too many faults");
             return None;
         }
         self.counters.resets_sent += 1;
         frame::write_reset(&mut self.output, id, code);
-        if let Err(Fault::Connection(code, text)) = self.count_reply() {
-            self.close(code, text);
+        if let Err(Fault::Bound(bound, text)) = self.count_reply() {
+            self.close_for(bound, text);
         }
         let Some(key) = self.streams.find(id) else {
             if id <= self.stream_last && self.streams.finish_of(id).is_none() {

@@ -19,12 +19,10 @@ impl Bucket {
         Bucket { tokens: tokens_max, tokens_max, per_second, refilled_at: now }
     }
 
-    /// Takes a token; false when there is none. Time is looked at only when the bucket is empty.
+    /// Takes a token; false when there is none.
     #[must_use]
     pub fn take(&mut self, now: Monotonic) -> bool {
-        if self.tokens == 0 {
-            self.refill(now);
-        }
+        self.refill(now);
         let taken = self.tokens > 0;
         self.tokens = self.tokens.saturating_sub(1);
         taken
@@ -35,11 +33,35 @@ impl Bucket {
         self.tokens = self.tokens.saturating_add(tokens).min(self.tokens_max);
     }
 
+    /// Tokens missing from a full bucket.
+    pub fn missing(&mut self, now: Monotonic) -> u32 {
+        self.refill(now);
+        self.tokens_max - self.tokens
+    }
+
+    /// When no more than so many tokens are missing, if nothing is taken or earned until then.
+    pub fn refilled_until(&self, missing: u32) -> Monotonic {
+        let due = (self.tokens_max - self.tokens).saturating_sub(missing);
+        self.refilled_at + self.per_token() * due
+    }
+
+    fn per_token(&self) -> Duration {
+        Duration::from_nanos(1_000_000_000 / u64::from(self.per_second))
+    }
+
     fn refill(&mut self, now: Monotonic) {
-        let earned = now.since(self.refilled_at).as_nanos() * u128::from(self.per_second) / 1_000_000_000;
-        if earned > 0 {
-            self.refilled_at = now;
-            self.earn(u32::try_from(earned).unwrap_or(u32::MAX));
+        if now <= self.refilled_at {
+            return;
+        }
+        let elapsed = now.since(self.refilled_at);
+        let per_token = self.per_token();
+        let earned = u32::try_from(elapsed.as_nanos() / per_token.as_nanos()).unwrap_or(u32::MAX);
+        // What is left of a token's time counts for the next one, unless the bucket is full.
+        if earned >= self.tokens_max - self.tokens {
+            (self.tokens, self.refilled_at) = (self.tokens_max, now);
+        } else {
+            self.tokens += earned;
+            self.refilled_at = self.refilled_at + per_token * earned;
         }
     }
 }
@@ -67,6 +89,12 @@ pub struct PingGuard {
 }
 
 impl PingGuard {
+    /// Strikes so far.
+    #[cfg(test)]
+    pub(super) fn strikes(&self) -> u32 {
+        self.strikes
+    }
+
     /// HEADERS or DATA went out.
     pub fn forgive(&mut self) {
         self.answered_since = true;

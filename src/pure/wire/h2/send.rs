@@ -12,7 +12,7 @@ use crate::pure::wire::hpack::encoder;
 use crate::stdx::slab::Key;
 
 /// Cheap frames that a sent DATA frame pays for: clients answer data with WINDOW_UPDATE and PING.
-const CHEAP_FRAMES_EARNED: u32 = 4;
+const CHEAP_FRAMES_EARNED: u32 = 2;
 /// Streams whose queues are looked at to see how much of what is queued could be sent.
 const READY_STREAMS_COUNTED_MAX: usize = 1_024;
 
@@ -74,6 +74,7 @@ impl<T: Default> Connection<T> {
         self.output.extend_from_slice(body);
         self.note_data(length);
         self.write_block(id, trailers, true);
+        self.resets.earn(1);
         self.finish_local(key);
         true
     }
@@ -229,6 +230,7 @@ impl<T: Default> Connection<T> {
         self.send_window -= length as i64;
         self.note_data(length);
         if end {
+            self.resets.earn(1);
             self.finish_local(key);
         } else if finished {
             self.write_end(key);
@@ -251,6 +253,7 @@ impl<T: Default> Connection<T> {
             End::WithData => frame::write_data_head(&mut self.output, id, 0, true),
             End::Trailers(block) => self.write_block(id, &block, true),
         }
+        self.resets.earn(1);
         self.finish_local(key);
     }
 

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use super::transmit::Piece;
 use crate::limits::http2::FINISHED_STREAMS_REMEMBERED;
-use crate::stdx::slab::{Key, Slab};
+use crate::stdx::slab::{Key, SLOTS_KEPT, Slab};
 
 /// A stream of one connection; clients' streams are odd and only grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -168,6 +168,14 @@ impl<T> Streams<T> {
 
     pub(super) fn finish_of(&self, id: u32) -> Option<Finish> {
         self.finished.iter().rev().find(|(finished, _)| *finished == id).map(|(_, finish)| *finish)
+    }
+
+    /// Gives memory back when no stream is left.
+    pub(super) fn trim(&mut self) {
+        self.slab.trim();
+        if self.index.capacity() > SLOTS_KEPT {
+            self.index.shrink_to(SLOTS_KEPT);
+        }
     }
 
     /// Keys of all live streams in slot order.

@@ -30,10 +30,11 @@ pub(crate) fn raw(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Preface and SETTINGS.
+/// Preface, SETTINGS, and the acknowledgement of the server's.
 pub(crate) fn hello(settings: &[(u16, u32)]) -> Vec<u8> {
     let mut bytes = PREFACE.to_vec();
     super::frame::write_settings(&mut bytes, settings);
+    super::frame::write_settings_ack(&mut bytes);
     bytes
 }
 

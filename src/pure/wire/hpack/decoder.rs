@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use super::huffman;
 use super::tables::STATIC_TABLE;
-use crate::limits::http2::{HEADER_LIST_BYTES_MAX, HPACK_SIZE_UPDATES_MAX, HPACK_TABLE_BYTES_MAX};
+use crate::limits::http2::{
+    HEADER_LIST_BYTES_MAX, HPACK_SIZE_UPDATES_MAX, HPACK_TABLE_BYTES_MAX, KEPT_CAPACITY_BYTES,
+};
 
 /// What RFC 7541 section 4.1 adds to the size of every entry.
 const ENTRY_OVERHEAD_BYTES: usize = 32;
@@ -95,6 +97,9 @@ impl Decoder {
                 let index = read_integer(&mut rest, prefix_bits)?;
                 self.literal(index, keep, &mut rest, &mut list_bytes_left, sink)?;
             }
+        }
+        if self.scratch.capacity() > KEPT_CAPACITY_BYTES {
+            self.scratch = Vec::new();
         }
         Ok(())
     }
