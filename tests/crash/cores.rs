@@ -1,5 +1,6 @@
 //! Several shards: one client's requests on connections of different shards, stops and kills.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -85,8 +86,26 @@ fn client(number: usize, mut connections: Vec<Client>, began: Instant) -> Vec<Ca
     calls.collect()
 }
 
+/// When each revision was asked for: the earliest time at which it can have been published.
+fn asked(history: &History) -> BTreeMap<i64, Time> {
+    let mut asked = BTreeMap::new();
+    for call in &history.calls {
+        let Outcome::Answered { revision, answer } = &call.outcome else { continue };
+        let has_written = match answer {
+            Answer::Put(_) => true,
+            Answer::Delete { deleted, .. } => *deleted > 0,
+            Answer::Txn { succeeded, .. } => *succeeded,
+            _ => false,
+        };
+        if has_written {
+            assert!(asked.insert(*revision, call.invoked).is_none(), "two calls wrote revision {revision}");
+        }
+    }
+    asked
+}
+
 /// The log of revisions, as a watch of everything tells it.
-fn truth(server: &Server, upto: i64) -> Truth {
+fn truth(server: &Server, asked: &BTreeMap<i64, Time>, upto: i64) -> Truth {
     let mut watcher = server.connect();
     let create = WatchCreateRequest {
         key: Bytes::from_static(b"\0"),
@@ -102,7 +121,10 @@ fn truth(server: &Server, upto: i64) -> Truth {
         for event in answers::watch(&message).events {
             if event.kv.mod_revision > truth.revision() {
                 assert_eq!(event.kv.mod_revision, truth.revision() + 1, "a revision is missing");
-                truth.revisions.push(Published { at: 0, changes: Vec::new() });
+                // No earlier than the one before it.
+                let earliest = truth.revisions.last().map_or(0, |before| before.at);
+                let at = asked[&event.kv.mod_revision].max(earliest);
+                truth.revisions.push(Published { at, changes: Vec::new() });
             }
             let changes = &mut truth.revisions.last_mut().expect("it was just pushed").changes;
             changes.push(Change { is_delete: event.is_delete, kv: event.kv });
@@ -153,7 +175,7 @@ fn one_client_on_several_shards_sees_one_order() {
         let mut history = History { calls: calls.collect(), ..History::default() };
         history.calls.sort_by_key(|call| call.invoked);
         let upto = history.calls.iter().filter_map(Call::revision).max().expect("there were calls");
-        let truth = truth(&server, upto);
+        let truth = truth(&server, &asked(&history), upto);
         let (_, violations) = replay::replay(&history, &truth);
         assert!(violations.is_empty(), "{} violations, first {:?}", violations.len(), violations[0]);
         for shard in 1..shards {
