@@ -33,12 +33,14 @@ pub struct Source<'a> {
     buffer: &'a Bytes,
     message: &'a [u8],
     depth: Depth,
+    /// Of a transaction's list, so many elements and one more are kept: enough to refuse it.
+    list_max: usize,
 }
 
 impl<'a> Source<'a> {
     /// All of `message`, at the outermost level.
     pub fn whole(message: &'a Bytes, depth: Depth) -> Source<'a> {
-        Source { buffer: message, message, depth }
+        Source { buffer: message, message, depth, list_max: usize::MAX - 1 }
     }
 
     /// A message nested in this one.
@@ -54,6 +56,13 @@ impl<'a> Source<'a> {
 /// Decodes a request.
 pub fn decode<M: Decode>(message: &Bytes) -> Result<M, DecodeError> {
     decode_from(Source::whole(message, Depth::REQUEST))
+}
+
+/// As [`decode_request`], for a transaction that is refused if one of its lists is longer than `ops_max`: of such a
+/// list not more is kept than shows that, so that a message of empty operations takes no memory.
+pub fn decode_txn(message: &Bytes, ops_max: usize) -> Result<TxnRequest, Status> {
+    let source = Source { list_max: ops_max.min(usize::MAX - 1), ..Source::whole(message, Depth::REQUEST) };
+    decode_from(source).map_err(Status::undecodable_request)
 }
 
 /// As [`decode`], with the status that etcd answers on a unary call (for messages of streams see
@@ -524,8 +533,8 @@ impl Decode for TxnRequest {
             let Value::Bytes(message) = value else { continue };
             match number {
                 1 => push_compare(&mut self.compare, from.nested(message)?)?,
-                2 => push_op(&mut self.success).merge(from.nested(message)?)?,
-                3 => push_op(&mut self.failure).merge(from.nested(message)?)?,
+                2 => push_op(&mut self.success, from.list_max).merge(from.nested(message)?)?,
+                3 => push_op(&mut self.failure, from.list_max).merge(from.nested(message)?)?,
                 _ => {}
             }
         }
@@ -535,12 +544,19 @@ impl Decode for TxnRequest {
 
 #[inline(never)]
 fn push_compare(compares: &mut Vec<Compare>, from: Source<'_>) -> Result<(), DecodeError> {
-    compares.push(decode_from(from)?);
+    let compare = decode_from(from)?;
+    if compares.len() <= from.list_max {
+        compares.push(compare);
+    }
     Ok(())
 }
 
 #[inline(never)]
-fn push_op(ops: &mut Vec<RequestOp>) -> &mut RequestOp {
+fn push_op(ops: &mut Vec<RequestOp>, list_max: usize) -> &mut RequestOp {
+    if ops.len() > list_max {
+        // One too many is there already; this one only has to decode.
+        ops.pop();
+    }
     ops.push(RequestOp::None);
     ops.last_mut().expect("just pushed")
 }

@@ -6,7 +6,7 @@ use super::Front;
 use super::calls::State;
 use super::connection::Connection;
 use crate::pure::api::authorize::{Authorized, Wanted, authorize};
-use crate::pure::api::codec::{self, decode_request};
+use crate::pure::api::codec::{self, decode_request, decode_txn};
 use crate::pure::api::log_payload::{self, Header, Logged};
 use crate::pure::api::requests::{
     AlarmRequest, CompactionRequest, DeleteRangeRequest, EmptyRequest, HashKvRequest, HealthCheckRequest,
@@ -104,7 +104,7 @@ impl Front {
     }
 
     fn txn(&mut self, message: &Bytes, view: &View) -> Result<Done, Status> {
-        let request: TxnRequest = decode_request(message)?;
+        let request = decode_txn(message, self.config.txn_ops_max)?;
         validate::validate_txn(&request, self.config.txn_ops_max)?;
         if !validate::is_read_only(&request) {
             let proof = authorize(Rpc::Txn, Wanted::Txn(&request))?;

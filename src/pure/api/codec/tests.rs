@@ -185,6 +185,22 @@ fn merging_and_odd_fields_are_gos() {
 }
 
 #[test]
+fn a_txn_with_too_many_operations_keeps_no_more_than_shows_it() {
+    for (field, count) in
+        [(b"\x12\x00", 100_000), (b"\x1a\x00", 100_000), (b"\x0a\x00", 100_000), (b"\x12\x00", 129)]
+    {
+        let message: Bytes = field.repeat(count).into();
+        let txn = decode_txn(&message, 128).expect("decodes");
+        assert_eq!(txn.success.len() + txn.failure.len() + txn.compare.len(), 129);
+    }
+    let exact: Bytes = b"\x12\x00".repeat(128).into();
+    assert_eq!(decode_txn(&exact, 128).expect("decodes").success.len(), 128);
+    // What is not kept has to decode all the same.
+    let broken: Bytes = [b"\x12\x00".repeat(1_000), b"\x12\x02\x12\x07".to_vec()].concat().into();
+    assert!(decode_txn(&broken, 128).is_err());
+}
+
+#[test]
 fn byte_fields_share_the_buffer() {
     let message = Bytes::from(encode(&PutView { key: b"key", value: b"value", ..Default::default() }));
     let put: PutRequest = decode(&message).expect("a put");
