@@ -2,27 +2,22 @@
 //!
 //! Owns: the sleep state of one loop, its eventfd.
 //! Takes: wakes of any thread. Gives: whether the loop may sleep, whether it was woken.
-//! Always true: a wake is never lost. It either comes before the loop's step from awake to sleeping, which then
-//! fails, or after, and then the waker sees the loop sleeping and writes to the eventfd. Both are read-modify-write
-//! steps of one atomic number, so there is no third order; acquire and release carry the mailboxes' content along.
+//! Always true: a wake is never lost (see [`Sleep`]).
 //! Not here: what there is to do.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::system;
 use crate::edge::io::{Wake, Waker};
-
-const AWAKE: u8 = 0;
-const SLEEPING: u8 = 1;
-const NOTIFIED: u8 = 2;
+use crate::edge::mesh::Sleep;
 
 /// State shared by a ring's loop and those who wake it.
 pub(super) struct RingWake {
-    state: AtomicU8,
+    sleep: Sleep,
     event: File,
     /// Descriptor of the loop's ring, -1 when it is gone.
     ring: AtomicI32,
@@ -31,7 +26,7 @@ pub(super) struct RingWake {
 impl RingWake {
     pub(super) fn new(ring: RawFd) -> io::Result<Arc<RingWake>> {
         let event = File::from(system::event()?);
-        Ok(Arc::new(RingWake { state: AtomicU8::new(AWAKE), event, ring: AtomicI32::new(ring) }))
+        Ok(Arc::new(RingWake { sleep: Sleep::new(), event, ring: AtomicI32::new(ring) }))
     }
 
     pub(super) fn waker(self: &Arc<Self>) -> Waker {
@@ -44,12 +39,12 @@ impl RingWake {
 
     /// Declares the loop asleep. False: there was a wake, it must not sleep.
     pub(super) fn try_sleep(&self) -> bool {
-        self.state.compare_exchange(AWAKE, SLEEPING, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.sleep.try_sleep()
     }
 
     /// Declares the loop awake. True if there was a wake since it last did so.
     pub(super) fn awake(&self) -> bool {
-        self.state.swap(AWAKE, Ordering::AcqRel) == NOTIFIED
+        self.sleep.awake()
     }
 
     /// The ring is gone: no messages to it any more.
@@ -60,7 +55,7 @@ impl RingWake {
 
 impl Wake for RingWake {
     fn wake(&self) {
-        if self.state.swap(NOTIFIED, Ordering::AcqRel) == SLEEPING {
+        if self.sleep.notify() {
             self.wake_now();
         }
     }
@@ -71,7 +66,7 @@ impl Wake for RingWake {
     }
 
     fn wake_by_message(&self) -> Option<RawFd> {
-        if self.state.swap(NOTIFIED, Ordering::AcqRel) != SLEEPING {
+        if !self.sleep.notify() {
             return None;
         }
         Some(self.ring.load(Ordering::Acquire)).filter(|ring| *ring >= 0)

@@ -15,6 +15,11 @@ mod sequencer;
 mod serve;
 mod slot;
 
+#[cfg(all(test, etchd_loom))]
+mod loom {
+    mod tests;
+}
+
 use std::ops::Range;
 use std::time::Duration;
 
