@@ -14,6 +14,8 @@ mod post;
 mod sequencer;
 mod serve;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 #[cfg(all(test, etchd_loom))]
 mod loom {

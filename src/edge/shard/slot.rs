@@ -32,9 +32,9 @@ impl ShardSlot {
         }))
     }
 
-    /// To be called before the epoch is left in which the view was seen that the floor comes from: from then on the
-    /// cleaner may run (H5).
-    pub(super) fn announce_floor(&self, floor: Option<Revision>) {
+    /// Announces the least revision that the shard's reads still need, if any. To be called before the epoch is left
+    /// in which the view was seen that the floor comes from: from then on the cleaner may run (H5).
+    pub fn announce_floor(&self, floor: Option<Revision>) {
         self.0.floor.store(floor.unwrap_or(Revision::MAX), Ordering::Release);
     }
 

@@ -227,7 +227,8 @@ impl Front {
         read: &mut StreamRead,
         view: &View,
     ) -> Slice {
-        if connection.session.stream_room(stream) == 0 {
+        // A chunk under way goes on: while it waited for room, it would hold no floor.
+        if read.walk.is_none() && connection.session.stream_room(stream) == 0 {
             connection.session.want_room(stream);
             return Slice::NoRoom;
         }
