@@ -47,6 +47,12 @@ impl StreamRead {
         self.walk.as_ref().map(|walk| walk.revision())
     }
 
+    /// Records sent.
+    #[cfg(test)]
+    pub(super) fn sent(&self) -> i64 {
+        self.sent
+    }
+
     /// Records that the client still wants at most; `None` without a limit.
     fn left(&self) -> Option<i64> {
         (self.request.limit > 0).then(|| self.request.limit - self.sent)
