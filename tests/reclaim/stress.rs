@@ -354,6 +354,12 @@ impl Writer<'_> {
 
 fn main() {
     let revisions = std::env::args().nth(1).map_or(60_000, |n| n.parse().expect("a number of revisions"));
+    // The others would wait for a thread that failed.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::exit(101);
+    }));
     let progress: Arc<AtomicU64> = Arc::default();
     watch_over(Arc::clone(&progress));
     pass_messages(revisions * 5, &progress);

@@ -12,8 +12,8 @@ use crate::edge::ring::{Ring, RingOptions};
 
 /// Wishes of a core that may be unanswered: few, so that both sides run dry and sleep all the time.
 const CREDITS: usize = 3;
-/// Wishes of each of the two cores. With their replies a million messages in the three tests together.
-const WISHES: u64 = 85_000;
+/// Wishes of each of the two cores. With their replies a million messages in each test.
+const WISHES: u64 = 250_000;
 /// A test is stuck when nothing at all arrives for so long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
