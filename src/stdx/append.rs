@@ -218,7 +218,7 @@ mod loom {
                 for _ in 0..2 {
                     let bytes = buffer.bytes();
                     assert_eq!(bytes, &[1, 2, 3, 4, 5, 6][..bytes.len()]);
-                    assert!(bytes.len() % 3 == 0, "an append shows at once");
+                    assert!(bytes.len().is_multiple_of(3), "an append shows at once");
                 }
             });
             assert_eq!(appender.append(&[&[1], &[2, 3]]), 0);
