@@ -2,32 +2,26 @@
 //!
 //! Owns: the sleep state of one loop, its eventfd.
 //! Takes: wakes of any thread. Gives: whether the loop may sleep, whether it was woken and for what.
-//! Always true: a wake is never lost. It either comes before the loop's step from awake to sleeping, which then
-//! fails, or after, and then the first waker sees the loop sleeping and writes to the eventfd. Both are
-//! read-modify-write steps of one atomic number, so there is no third order; acquire and release carry the
-//! mailboxes' content along.
+//! Always true: a wake is never lost (see [`Sleep`]).
 //! Not here: what there is to do.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::system;
 use crate::edge::io::{Wake, Waker};
-
-/// Bits of the state; none: the loop is awake and nobody has called.
-const SLEEPING: u8 = 1;
-const CALLED: u8 = 2;
-const NUDGED: u8 = 4;
+use crate::edge::mesh::Sleep;
+use crate::edge::mesh::notice::{CALLED, NUDGED};
 
 /// No ring takes messages for this loop.
 const NO_RING: RawFd = -1;
 
 /// State shared by a loop and those who wake it.
 pub(crate) struct LoopWake {
-    state: AtomicU8,
+    sleep: Sleep,
     event: File,
     /// Descriptor of the loop's ring, if it takes messages.
     ring: AtomicI32,
@@ -50,7 +44,7 @@ impl LoopWake {
     pub(crate) fn new(ring: Option<RawFd>) -> io::Result<Arc<LoopWake>> {
         let event = File::from(system::event()?);
         let ring = AtomicI32::new(ring.unwrap_or(NO_RING));
-        Ok(Arc::new(LoopWake { state: AtomicU8::new(0), event, ring }))
+        Ok(Arc::new(LoopWake { sleep: Sleep::new(), event, ring }))
     }
 
     /// For the world outside of the edge.
@@ -70,23 +64,18 @@ impl LoopWake {
 
     /// Declares the loop asleep. False: there was a wake, it must not sleep.
     pub(crate) fn try_sleep(&self) -> bool {
-        self.state.compare_exchange(0, SLEEPING, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.sleep.try_sleep()
     }
 
     /// Declares the loop awake, and says what came since it last did so.
     pub(crate) fn awake(&self) -> Woken {
-        let state = self.state.swap(0, Ordering::AcqRel);
-        Woken { called: state & CALLED != 0, nudged: state & NUDGED != 0 }
+        let notices = self.sleep.awake();
+        Woken { called: notices & CALLED != 0, nudged: notices & NUDGED != 0 }
     }
 
     /// The ring is gone: no messages to it any more.
     pub(crate) fn ring_closed(&self) {
         self.ring.store(NO_RING, Ordering::Release);
-    }
-
-    /// True for the first caller since the loop fell asleep: it has to end the sleep.
-    fn note(&self, call: u8) -> bool {
-        self.state.fetch_or(call, Ordering::AcqRel) == SLEEPING
     }
 
     fn end_sleep(&self) {
@@ -97,7 +86,7 @@ impl LoopWake {
 
 impl Wake for LoopWake {
     fn wake(&self) {
-        if self.note(CALLED) {
+        if self.sleep.notify(CALLED) {
             self.end_sleep();
         }
     }
@@ -107,7 +96,7 @@ impl Wake for LoopWake {
     }
 
     fn wake_by_message(&self) -> Option<RawFd> {
-        if !self.note(CALLED) {
+        if !self.sleep.notify(CALLED) {
             return None;
         }
         let ring = Some(self.ring.load(Ordering::Acquire)).filter(|ring| *ring != NO_RING);
@@ -120,7 +109,7 @@ impl Wake for LoopWake {
 
 impl Wake for Nudge {
     fn wake(&self) {
-        if self.0.note(NUDGED) {
+        if self.0.sleep.notify(NUDGED) {
             self.0.end_sleep();
         }
     }

@@ -11,8 +11,9 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+
+use super::sync::{AtomicPtr, AtomicUsize, Lives, Ordering, owned};
 
 /// A buffer of fixed capacity; see the module. Made by [`Appender::new`].
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub struct AppendBuf {
     start: NonNull<u8>,
     capacity: usize,
     len: AtomicUsize,
+    lives: Lives,
 }
 
 // SAFETY: the buffer owns its memory, and the memory has no tie to a thread.
@@ -31,6 +33,7 @@ impl AppendBuf {
     /// What has been written so far.
     pub fn bytes(&self) -> &[u8] {
         let len = self.len.load(Ordering::Acquire);
+        self.lives.look(len);
         // SAFETY: `len <= capacity` bytes from `start` are initialized (Release in `append`, Acquire
         // here) and are not written again while `self` lives.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), len) }
@@ -77,7 +80,8 @@ impl Appender {
         // SAFETY: the layout has at least one byte.
         let start = unsafe { alloc(layout) };
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        Appender { buffer: Arc::new(AppendBuf { start, capacity, len: AtomicUsize::new(0) }), len: 0 }
+        let lives = Lives::new(capacity);
+        Appender { buffer: Arc::new(AppendBuf { start, capacity, len: AtomicUsize::new(0), lives }), len: 0 }
     }
 
     /// The buffer, for readers.
@@ -97,6 +101,7 @@ impl Appender {
         assert!(total <= self.room(), "the caller has looked at the room");
         let offset = self.len;
         for part in parts {
+            self.buffer.lives.change(self.len, part.len());
             // SAFETY: `self.len <= capacity`, so the result is inside the allocation or one past it.
             let target = unsafe { self.buffer.start.as_ptr().add(self.len) };
             // SAFETY: `part.len()` bytes from `target` are inside the allocation (assert above), above
@@ -187,12 +192,84 @@ impl<T> Directory<T> {
 impl<T> Drop for Directory<T> {
     fn drop(&mut self) {
         for place in self.blocks.iter_mut().filter_map(|block| block.get_mut()).flatten() {
-            let thing = *place.get_mut();
+            let thing = owned(place);
             if !thing.is_null() {
                 // SAFETY: the pointer came from `Arc::into_raw` in `set` and nobody else can reach it now.
                 drop(unsafe { Arc::from_raw(thing) });
             }
         }
+    }
+}
+
+#[cfg(all(test, etchd_loom))]
+mod loom {
+    use ::loom::thread;
+
+    use super::*;
+    use crate::stdx::sync::{AtomicU64, Life, check};
+
+    /// Append against read: each byte below the length was written before it is seen, and is not written again.
+    #[test]
+    fn readers_see_whole_appends() {
+        check(3, || {
+            let mut appender = Appender::new(6);
+            let buffer = Arc::clone(appender.buffer());
+            let thread = thread::spawn(move || {
+                for _ in 0..2 {
+                    let bytes = buffer.bytes();
+                    assert_eq!(bytes, &[1, 2, 3, 4, 5, 6][..bytes.len()]);
+                    assert!(bytes.len().is_multiple_of(3), "an append shows at once");
+                }
+            });
+            assert_eq!(appender.append(&[&[1], &[2, 3]]), 0);
+            assert_eq!(appender.append(&[&[4, 5, 6]]), 3);
+            thread.join().expect("the reader ends");
+        });
+    }
+
+    /// A record is moved: its address swings to a copy under another number, and the old place is freed and given
+    /// to a third thing when no reader can hold the old address any more.
+    #[test]
+    fn an_address_leads_to_what_was_placed_there() {
+        struct Place {
+            shown: Arc<Directory<(u64, Life)>>,
+            number: u32,
+        }
+        impl Drop for Place {
+            fn drop(&mut self) {
+                // SAFETY: dropped when every reader has left the epochs in which the address led here.
+                let taken = unsafe { self.shown.take(self.number) }.expect("it was placed");
+                taken.1.end();
+            }
+        }
+        check(2, || {
+            let directory: Arc<Directory<(u64, Life)>> = Arc::default();
+            directory.set(0, Arc::new((7, Life::new())));
+            let address = Arc::new(AtomicU64::new(0));
+            let (mut publisher, mut readers) = crate::edge::mesh::published::<(), Place>((), 1);
+            let mut reader = readers.pop().expect("one was made");
+            let thread = {
+                let (directory, address) = (Arc::clone(&directory), Arc::clone(&address));
+                thread::spawn(move || {
+                    let guard = reader.enter();
+                    let number = address.load(Ordering::Acquire) as u32;
+                    let thing = directory.get(number).expect("an address leads to something");
+                    thing.1.look();
+                    assert_eq!(thing.0, 7, "the very thing that was addressed");
+                    // Not freed while it is held either, but the place is.
+                    drop((thing, guard));
+                    reader
+                })
+            };
+            directory.set(1, Arc::new((7, Life::new())));
+            address.store(1, Ordering::Release);
+            publisher.retire(Place { shown: Arc::clone(&directory), number: 0 });
+            publisher.collect();
+            if !directory.is_taken(0) {
+                directory.set(0, Arc::new((8, Life::new())));
+            }
+            drop(thread.join().expect("the reader ends"));
+        });
     }
 }
 

@@ -10,5 +10,6 @@ pub mod cow;
 pub mod histogram;
 pub mod prng;
 pub mod slab;
+pub mod sync;
 pub mod time;
 pub mod work;

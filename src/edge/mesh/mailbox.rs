@@ -1,16 +1,16 @@
 //! A bounded ring with one sender and one receiver.
 
-use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::stdx::sync::{AtomicUsize, Cell, Ordering, owned_number};
 
 /// Positions count up for ever; a slot is `position % capacity`.
 ///
 /// Always true: `head <= tail <= head + capacity`. Slots `head..tail` are initialized and belong to the
 /// receiver, the others to the sender.
 struct Ring<T> {
-    slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
+    slots: Box<[Cell<MaybeUninit<T>>]>,
     /// Next position to receive; written by the receiver.
     head: Padded,
     /// Next position to send; written by the sender.
@@ -40,7 +40,7 @@ pub struct Receiver<T> {
 /// A mailbox for at most `capacity` values on their way.
 pub fn mailbox<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a mailbox holds something");
-    let slots = (0..capacity).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
+    let slots = (0..capacity).map(|_| Cell::new(MaybeUninit::uninit())).collect();
     let ring = Ring { slots, head: Padded(AtomicUsize::new(0)), tail: Padded(AtomicUsize::new(0)) };
     let ring = Arc::new(ring);
     (Sender { ring: Arc::clone(&ring) }, Receiver { ring })
@@ -67,7 +67,7 @@ impl<T> Sender<T> {
         // SAFETY: `room() > 0` with our own tail means that position `tail` is outside `head..tail`, so the
         // slot is the sender's; the receiver looks at it only after the store below. `&mut self` makes us
         // the only sender.
-        unsafe { (*slot.get()).write(value) };
+        slot.with_mut(|slot| unsafe { (*slot).write(value) });
         self.ring.tail.0.store(tail + 1, Ordering::Release);
         Ok(())
     }
@@ -84,7 +84,7 @@ impl<T> Receiver<T> {
         // SAFETY: `head < tail`, so the slot was initialized before the sender's Release store that the
         // Acquire load above saw; it is read once, for `head` moves past it. `&mut self` makes us the only
         // receiver.
-        let value = unsafe { (*slot.get()).assume_init_read() };
+        let value = slot.with_mut(|slot| unsafe { (*slot).assume_init_read() });
         self.ring.head.0.store(head + 1, Ordering::Release);
         Some(value)
     }
@@ -97,11 +97,11 @@ impl<T> Receiver<T> {
 
 impl<T> Drop for Ring<T> {
     fn drop(&mut self) {
-        let (head, tail) = (self.head.0.load(Ordering::Relaxed), self.tail.0.load(Ordering::Relaxed));
+        let (head, tail) = (owned_number(&mut self.head.0), owned_number(&mut self.tail.0));
         for position in head..tail {
             let slot = position % self.slots.len();
             // SAFETY: both ends are gone, so we are alone; `head..tail` are initialized and not yet read.
-            unsafe { self.slots[slot].get_mut().assume_init_drop() };
+            self.slots[slot].with_mut(|slot| unsafe { (*slot).assume_init_drop() });
         }
     }
 }

@@ -7,7 +7,8 @@
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
+
+use crate::stdx::sync::{AtomicPtr, AtomicU64, Ordering, fence, owned};
 
 /// A slot of a reader that looks at nothing.
 const OFFLINE: u64 = u64::MAX;
@@ -137,7 +138,7 @@ impl<T, G> Drop for Publisher<T, G> {
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         // SAFETY: the last owner is gone; the pointer was made by `Box::into_raw` and never freed while current.
-        drop(unsafe { Box::from_raw(*self.current.get_mut()) });
+        drop(unsafe { Box::from_raw(owned(&mut self.current)) });
     }
 }
 
@@ -145,7 +146,7 @@ impl<T> Reader<T> {
     /// Enters: until the guard is dropped, whatever is loaded through it stays valid. Not to be nested.
     pub fn enter(&mut self) -> Guard<'_, T> {
         let slot = &self.shared.slots[self.slot].0;
-        slot.store(self.shared.epoch.load(Ordering::Acquire), Ordering::SeqCst);
+        slot.store(self.shared.epoch.load(Ordering::Acquire), Ordering::Release);
         fence(Ordering::SeqCst);
         Guard { reader: self }
     }

@@ -14,6 +14,13 @@ mod post;
 mod sequencer;
 mod serve;
 mod slot;
+#[cfg(test)]
+mod tests;
+
+#[cfg(all(test, etchd_loom))]
+mod loom {
+    mod tests;
+}
 
 use std::ops::Range;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! The sequencer's half of a core: the node, its log writes, its mailboxes, its publications.
 
-use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
+use super::slot::mark_interested;
 use super::{ShardSlot, Stopped};
 use crate::edge::io::{AlignedBuffer, Io, SegmentError};
 use crate::edge::mesh::{Publisher, Receiver, Sender};
@@ -102,10 +102,7 @@ impl Sequencer {
             return;
         }
         self.announced = self.published;
-        fence(Ordering::SeqCst);
-        for (slot, wake) in slots.iter().zip(to_wake) {
-            *wake |= slot.is_interested();
-        }
+        mark_interested(slots, to_wake);
     }
 
     fn carry_out(&mut self, io: &mut impl Io, to_wake: &mut [bool]) {

@@ -1,9 +1,9 @@
 //! What one shard shows to the first core, as numbers that only the shard writes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use crate::pure::types::Revision;
+use crate::stdx::sync::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
 
 /// One shard's announcements. Clones show the same numbers.
 #[derive(Clone)]
@@ -32,9 +32,9 @@ impl ShardSlot {
         }))
     }
 
-    /// To be called before the epoch is left in which the view was seen that the floor comes from: from then on the
-    /// cleaner may run (H5).
-    pub(super) fn announce_floor(&self, floor: Option<Revision>) {
+    /// Announces the least revision that the shard's reads still need, if any. To be called before the epoch is left
+    /// in which the view was seen that the floor comes from: from then on the cleaner may run (H5).
+    pub fn announce_floor(&self, floor: Option<Revision>) {
         self.0.floor.store(floor.unwrap_or(Revision::MAX), Ordering::Release);
     }
 
@@ -43,16 +43,11 @@ impl ShardSlot {
         Some(self.0.floor.load(Ordering::Acquire)).filter(|floor| *floor != Revision::MAX)
     }
 
-    /// To be called before the view is loaded that the shard goes to sleep on. The fence of that epoch's entry and
-    /// the one in [`ShardSlot::is_interested`] make it a Dekker pair: either this shard sees the new view, or the
-    /// sequencer sees the interest and wakes it (H16).
+    /// To be called before the epoch is entered in which the view is loaded that the shard goes to sleep on. The
+    /// fence of that entry and the one in [`mark_interested`] make it a Dekker pair: either this shard sees the new
+    /// view, or the sequencer sees the interest and wakes it (H16).
     pub(super) fn announce_interest(&self, interest: bool) {
-        self.0.interest.store(interest, Ordering::SeqCst);
-    }
-
-    /// To be called after a view was published and a `SeqCst` fence.
-    pub(super) fn is_interested(&self) -> bool {
-        self.0.interest.load(Ordering::SeqCst)
+        self.0.interest.store(interest, Ordering::Relaxed);
     }
 
     pub(super) fn announce_connections(&self, open: u64, adopted: u64) {
@@ -64,6 +59,14 @@ impl ShardSlot {
     pub(super) fn connections(&self) -> (u64, u64) {
         let adopted = self.0.adopted.load(Ordering::Acquire);
         (self.0.open.load(Ordering::Relaxed), adopted)
+    }
+}
+
+/// Marks the shards that a new view has to wake; to be called after it was published.
+pub(super) fn mark_interested(slots: &[ShardSlot], to_wake: &mut [bool]) {
+    fence(Ordering::SeqCst);
+    for (slot, wake) in slots.iter().zip(to_wake) {
+        *wake |= slot.0.interest.load(Ordering::Relaxed);
     }
 }
 

@@ -13,6 +13,8 @@ mod connection;
 mod reads;
 mod reply;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod unary;
 
 use std::collections::{BTreeSet, VecDeque};

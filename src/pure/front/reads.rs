@@ -47,6 +47,12 @@ impl StreamRead {
         self.walk.as_ref().map(|walk| walk.revision())
     }
 
+    /// Records sent.
+    #[cfg(test)]
+    pub(super) fn sent(&self) -> i64 {
+        self.sent
+    }
+
     /// Records that the client still wants at most; `None` without a limit.
     fn left(&self) -> Option<i64> {
         (self.request.limit > 0).then(|| self.request.limit - self.sent)
@@ -300,7 +306,8 @@ impl Front {
         view: &View,
         work: &mut Work,
     ) -> Slice {
-        if connection.session.stream_room(stream) == 0 {
+        // A chunk under way goes on: while it waited for room, it would hold no floor.
+        if read.walk.is_none() && connection.session.stream_room(stream) == 0 {
             connection.session.want_room(stream);
             return Slice::NoRoom;
         }

@@ -15,10 +15,15 @@ mod range;
 mod records;
 mod segments;
 mod store;
-#[cfg(test)]
+#[cfg(all(test, not(etchd_loom)))]
 mod tests;
 mod versions;
 mod view;
+
+#[cfg(all(test, etchd_loom))]
+mod loom {
+    mod tests;
+}
 
 pub use hash::HashWalk;
 pub use range::RangeWalk;

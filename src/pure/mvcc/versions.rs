@@ -18,11 +18,11 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cmp::Ordering as Order;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU16, AtomicU64, Ordering};
 
 use super::{Addr, Version};
 use crate::pure::types::Revision;
 use crate::stdx::append::{AppendBuf, Directory};
+use crate::stdx::sync::{AtomicI64, AtomicPtr, AtomicU16, AtomicU64, Life, Ordering, owned};
 
 /// Slots of a chunk by its place in a growing list. The last repeats.
 const CAPACITIES: [u16; 4] = [1, 4, 16, 64];
@@ -103,6 +103,7 @@ struct Chunk {
     /// The oldest slot that still belongs to the list.
     first: AtomicU16,
     capacity: u16,
+    life: Life,
     slots: [Slot; 0],
 }
 
@@ -125,11 +126,17 @@ impl Chunk {
             len: AtomicU16::new(0),
             first: AtomicU16::new(0),
             capacity,
+            life: Life::new(),
             slots: [],
         };
         // SAFETY: the allocation has room for a header, is aligned for it and is ours alone. The slots
         // behind it are valid as zeros: they are made of atomic integers.
         unsafe { chunk.write(header) };
+        #[cfg(etchd_loom)]
+        (0..usize::from(capacity)).for_each(|at| {
+            // SAFETY: the allocation has room for the slots; the checker's atomics are no zeros.
+            unsafe { (&raw mut (*chunk).slots).cast::<Slot>().add(at).write(Slot::default()) };
+        });
         chunk
     }
 
@@ -137,9 +144,13 @@ impl Chunk {
     /// `chunk` came from `alloc`, nobody else can reach it, and it is not used again.
     unsafe fn free(chunk: *mut Chunk) {
         // SAFETY: promised by the caller: the header is alive.
-        let capacity = unsafe { (*chunk).capacity };
+        let header = unsafe { &*chunk };
+        let layout = Chunk::layout(header.capacity);
+        if header.life.end() {
+            return;
+        }
         // SAFETY: promised by the caller; the layout is that of `alloc`. Atomics need no drop.
-        unsafe { dealloc(chunk.cast(), Chunk::layout(capacity)) };
+        unsafe { dealloc(chunk.cast(), layout) };
     }
 }
 
@@ -155,7 +166,9 @@ impl<'a> ChunkRef<'a> {
     /// `chunk` is null, or came from `Chunk::alloc` and is not freed during `'a`.
     unsafe fn new(chunk: *mut Chunk) -> Option<ChunkRef<'a>> {
         // SAFETY: promised by the caller.
-        unsafe { chunk.as_ref() }.map(|header| ChunkRef { chunk, header })
+        let header = unsafe { chunk.as_ref() }?;
+        header.life.look();
+        Some(ChunkRef { chunk, header })
     }
 
     fn older(self) -> Option<ChunkRef<'a>> {
@@ -173,6 +186,7 @@ impl<'a> ChunkRef<'a> {
     }
 
     fn slot(self, at: usize) -> &'a Slot {
+        self.header.life.look();
         assert!(at < usize::from(self.header.capacity), "slots are asked for below the capacity");
         // SAFETY: `slots` lies in the allocation that `self.chunk` points to.
         let slots = unsafe { &raw const (*self.chunk).slots }.cast::<Slot>();
@@ -416,7 +430,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        drop(Chain(*self.head.get_mut()));
+        drop(Chain(owned(&mut self.head)));
     }
 }
 
