@@ -444,6 +444,12 @@ fn take_records(view: &View, cursor: &mut LogCursor, mut each: impl FnMut(Revisi
 impl Outside {
     /// Notes revision, compact revision and leases of a view.
     fn see(&mut self, view: &View) {
+        // Only entries change what is looked at here.
+        if std::mem::replace(&mut self.seen_applied, (self.life, view.applied.0))
+            == (self.life, view.applied.0)
+        {
+            return;
+        }
         let seen =
             Seen { at: self.now, revision: view.kv.revision(), compact_revision: view.kv.compact_revision() };
         let last = self.truth.seen.last().map(|last| (last.revision, last.compact_revision));

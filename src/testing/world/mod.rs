@@ -169,6 +169,8 @@ struct Outside {
     rotten: Vec<(String, usize, u8)>,
     phase: Phase,
     over: bool,
+    /// Life and applied index of the view that was looked at last.
+    seen_applied: (usize, u64),
     /// Nanoseconds by which the wall clock is ahead of true time.
     wall_ahead: i64,
     counts: Counts,
@@ -281,6 +283,7 @@ impl Outside {
             rotten: Vec::new(),
             phase: Phase::Faults,
             over: false,
+            seen_applied: (usize::MAX, 0),
             wall_ahead: 0,
             counts: Counts::default(),
             plan,

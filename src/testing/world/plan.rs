@@ -190,7 +190,7 @@ impl Plan {
             }
             Some(Mutant::M8 | Mutant::M10) => {
                 self.stalls = true;
-                self.value_bytes = 64 << 10;
+                (self.value_bytes, self.flood) = (64 << 10, 0);
                 self.queue_bytes_max = 200;
                 self.window = 20_000;
                 self.call_every = 10 * MILLI;

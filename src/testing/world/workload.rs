@@ -14,6 +14,8 @@ use crate::testing::history::Request;
 
 /// Lease ids of a client begin at this times its number.
 const LEASES_PER_CLIENT: i64 = 1_000_000;
+/// Floods of a run: their answers are kept to be judged.
+const FLOODS_MAX: u64 = 4;
 /// Watches that a client keeps open.
 const WATCHES_MAX: usize = 6;
 
@@ -217,7 +219,12 @@ impl Outside {
             }
             18 => self.doze(id),
             99 if self.plan.defragments => self.defragment(id),
-            98 if self.plan.flood > 0 && self.calls_waiting(id) <= self.plan.calls_at_once => self.flood(id),
+            98 if self.plan.flood > 0
+                && self.counts.floods < FLOODS_MAX
+                && self.calls_waiting(id) <= self.plan.calls_at_once =>
+            {
+                self.flood(id)
+            }
             19..=25 => {
                 let client = &mut self.clients[id];
                 if !client.leases.is_empty() {
