@@ -209,6 +209,8 @@ pub struct Recovery {
     tail: VecDeque<TailBatch>,
     /// First position of the segment that the walk is in.
     segment_first_lsn: Lsn,
+    /// A batch of that segment was written after its header was synced.
+    segment_header_is_durable: bool,
 }
 
 #[derive(Debug)]
@@ -308,6 +310,7 @@ impl Recovery {
             state,
             tail: VecDeque::new(),
             segment_first_lsn: lsn,
+            segment_header_is_durable: false,
         })
     }
 
@@ -427,6 +430,7 @@ impl Recovery {
     fn walk(&mut self, header: &SegmentHeader, end: Lsn, image: &Bytes) -> Result<u64, Refused> {
         let mut offset = SEGMENT_HEADER_BYTES as u64;
         self.segment_first_lsn = header.first_lsn;
+        self.segment_header_is_durable = false;
         while self.lsn < end {
             match self.read_batch(header, end, image, offset) {
                 Ok((batch, frames)) => {
@@ -491,6 +495,7 @@ impl Recovery {
             }
         }
         self.durable_to = self.durable_to.max(batch.durable_to);
+        self.segment_header_is_durable |= !is_early(batch);
         self.lsn = self.lsn.plus(u64::from(batch.bytes));
         self.batch_number += 1;
         let start = usize::try_from(offset).expect("the batch was read there");
@@ -501,10 +506,12 @@ impl Recovery {
 
     /// Lets go of batches that are proven durable where they are. Kept all the same is a segment that
     /// holds little: it is moved whole, which leaves the old one unused. Otherwise a member that
-    /// crashes at each start would leave a segment behind each time.
+    /// crashes at each start would leave a segment behind each time. Kept as well is one that holds early batches
+    /// alone: its header was perhaps never synced, and without it they count for nothing.
     fn trim_tail(&mut self) {
         let little = self.lsn.0 - self.segment_first_lsn.0 <= self.config.segment_bytes_first / 8;
-        let keep_from = if little { self.segment_first_lsn.min(self.durable_to) } else { self.durable_to };
+        let moved = little || !self.segment_header_is_durable;
+        let keep_from = if moved { self.segment_first_lsn.min(self.durable_to) } else { self.durable_to };
         while self.tail.front().is_some_and(|batch| batch.header.lsn < keep_from) {
             self.tail.pop_front();
         }

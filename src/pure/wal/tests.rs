@@ -608,6 +608,47 @@ fn nothing_is_acknowledged_after_an_error() {
     }
 }
 
+/// The process dies when the header of a fresh segment is written and not yet synced, the next start finds it in the
+/// cache, and then the power goes.
+#[test]
+fn a_fresh_header_that_was_never_synced_is_not_relied_on() {
+    let config = small();
+    let mut disk = SimDisk::default();
+    let Outcome::NoLog(none) = recover(config, &images(&disk), false).unwrap().0 else { panic!("no files") };
+    let (fresh, resume) = none.create(&config, SALT, IDENTITY);
+    carry_out(&fresh, &mut disk, |_| Ok(())).unwrap();
+    let mut writer = Writer::resume(config, resume);
+    for index in 1..=2 {
+        writer.append(Ticket(index), None, vec![entry(1, index, &[b'x'; 5_000])]);
+        let mut buffer = Vec::new();
+        let write = writer.poll_write(&mut buffer).expect("there is an entry");
+        let name = file_name(write.segment);
+        disk.write(&name, write.offset, &buffer).unwrap();
+        if index == 1 {
+            disk.sync(&name).unwrap();
+            writer.handle_written(write.token, write.bytes).unwrap();
+        }
+    }
+    let fresh_of = |disk: &SimDisk| match recover(config, &images(disk), false).unwrap().0 {
+        Outcome::Log(recovered) => (recovered.fresh.clone(), recovered.entries.len()),
+        Outcome::NoLog(_) => panic!("there is a log"),
+    };
+    let (fresh, entries) = fresh_of(&disk);
+    assert_eq!(entries, 2, "the second one is in the cache");
+    let name = file_name(fresh.number);
+    disk.create(&name, fresh.segment_bytes).unwrap();
+    disk.sync(&name).unwrap();
+    disk.sync_directory().unwrap();
+    disk.write(&name, SEGMENT_HEADER_BYTES as u64, &fresh.batches).unwrap();
+    disk.sync(&name).unwrap();
+    disk.write(&name, 0, &fresh.header).unwrap();
+    // Here the process dies.
+    let (fresh, _) = fresh_of(&disk);
+    carry_out(&fresh, &mut disk, |_| Ok(())).unwrap();
+    disk.power_cut(0, |_| Survival::Old);
+    assert_eq!(fresh_of(&disk).1, 2, "the second start has taken both over");
+}
+
 fn new_writer(config: Config) -> Writer {
     let Outcome::NoLog(none) = recover(config, &Images::new(), false).unwrap().0 else { panic!("no files") };
     Writer::resume(config, none.create(&config, SALT, IDENTITY).1)
