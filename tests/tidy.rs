@@ -1,5 +1,6 @@
 //! Layout rules that people forget, with what to do instead.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -100,6 +101,77 @@ fn pure_sees_no_edge_clock_thread_or_file() {
         }
     }
     complain(complaints);
+}
+
+/// The room of a file: `pure/mvcc`, `pure/wire/h2`, `edge/ring`, `edge/io` (a file beside the rooms), `stdx`.
+fn room_of(names: &[&str]) -> String {
+    let depth = match names {
+        ["pure", "wire", ..] => 3,
+        ["pure" | "edge", ..] => 2,
+        _ => 1,
+    };
+    names[..depth.min(names.len())].join("/")
+}
+
+/// The rooms that a line's paths from the crate's root lead to.
+fn imports(line: &str) -> Vec<String> {
+    let mut rooms = Vec::new();
+    for path in line.split("crate::").skip(1) {
+        let end = path.find(|c: char| !(c.is_alphanumeric() || "_:{}, ".contains(c))).unwrap_or(path.len());
+        let (stem, list) = path[..end].split_once('{').unwrap_or((&path[..end], ""));
+        let stem: Vec<&str> = stem.split("::").filter(|name| !name.is_empty()).collect();
+        if let ["pure" | "edge"] | ["pure", "wire"] = stem[..] {
+            // `use crate::edge::{a, b::c}` names rooms inside the braces.
+            for item in list.split(',').filter_map(|item| item.trim().split("::").next()) {
+                rooms.push(room_of(&[&stem[..], &[item]].concat()));
+            }
+        } else if !stem.is_empty() {
+            rooms.push(room_of(&stem));
+        }
+    }
+    rooms
+}
+
+/// What one room sees must not see it, not even by a third one: each can be read, and tested, without those that
+/// build on it.
+#[test]
+fn no_circle_between_rooms() {
+    let mut sees: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for path in files("src", "rs") {
+        let name = path.to_str().expect("UTF-8");
+        let is_test = name.ends_with("tests.rs") || name.contains("/tests/") || name.contains("/loom/");
+        if is_test || name.starts_with("src/testing") || name == "src/main.rs" {
+            continue;
+        }
+        let names: Vec<&str> = name["src/".len()..name.len() - ".rs".len()].split('/').collect();
+        let room = room_of(&names);
+        for (_, line) in code(&read(&path)) {
+            // The tests inside a file come last.
+            if line.starts_with("mod ") && line.ends_with('{') {
+                break;
+            }
+            let others = imports(line).into_iter().filter(|other| *other != room);
+            sees.entry(room.clone()).or_default().extend(others);
+        }
+    }
+    assert!(sees["edge/shard"].contains("pure/front") && sees["pure/front"].contains("pure/wire/grpc"));
+    // Rooms that see nobody who is left go, until only circles are left.
+    loop {
+        let left: BTreeSet<String> = sees.keys().cloned().collect();
+        let before = sees.len();
+        sees.retain(|_, others| others.iter().any(|other| left.contains(other)));
+        if sees.len() == before {
+            break;
+        }
+    }
+    let left: BTreeSet<String> = sees.keys().cloned().collect();
+    let complaints = sees.iter().map(|(room, others)| {
+        let others: Vec<&String> = others.intersection(&left).collect();
+        format!(
+            "{room} sees {others:?}, and one of these sees it again: move what both need into a room below"
+        )
+    });
+    complain(complaints.collect());
 }
 
 #[test]

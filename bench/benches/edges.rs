@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use etchd::edge::disk::{DataDirectory, DiskOptions, Syncs};
 use etchd::edge::epoll::Epoll;
-use etchd::edge::host::{Faults, HostOptions, Operation};
-use etchd::edge::io::{Completion, ConnId, HostIo, SendPieces};
+use etchd::edge::host::{Faults, HostIo, HostOptions, Operation};
+use etchd::edge::io::{Completion, ConnId, SendPieces};
 use etchd::edge::net::{ListenAddress, Listener};
 use etchd::edge::ring::{Features, Ring};
 

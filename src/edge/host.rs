@@ -5,10 +5,10 @@
 //! Always true: the text of a [`SetupError`] has the reason and what to do about it.
 //! Not here: which of them is taken (`edge::pick`), how they work.
 
-use std::fmt;
-use std::io;
+use std::os::fd::OwnedFd;
 
 use crate::edge::disk::DataDirectory;
+use crate::edge::io::{Io, SetupError};
 use crate::edge::net::Listener;
 use crate::limits;
 
@@ -71,85 +71,17 @@ pub trait Faults {
     fn set_fault_hook(&mut self, hook: Option<FaultHook>);
 }
 
-/// Why an edge can't be used here. The text says what to do.
-#[derive(Debug)]
-pub enum SetupError {
-    /// EPERM or EACCES: io_uring is switched off, or filtered in a container.
-    Forbidden(io::Error),
-    /// ENOSYS: io_uring is not in the kernel, or hidden by a filter.
-    Absent,
-    /// ENOMEM: mostly the limit of locked memory.
-    Memory(io::Error),
-    /// EMFILE or ENFILE.
-    Descriptors(io::Error),
-    /// The kernel has io_uring but lacks what the server needs.
-    Lacks(&'static str),
-    /// Anything else, with the step that failed.
-    Failed(&'static str, io::Error),
-}
+/// An [`Io`] of a real machine, as the server's threads use it.
+pub trait HostIo: Io<Socket = OwnedFd> + Sized {
+    /// Sets up for the calling thread, which is the only one to use it. `data`: for the core that carries the log.
+    ///
+    /// # Errors
+    /// Why it can't be used here, with what to do about it.
+    fn set_up(data: Option<DataDirectory>) -> Result<Self, SetupError>;
 
-impl SetupError {
-    /// Sorts the error of a step.
-    pub(crate) fn of_step(step: &'static str, error: io::Error) -> SetupError {
-        match error.raw_os_error() {
-            Some(libc::ENOMEM) => SetupError::Memory(error),
-            Some(libc::EMFILE | libc::ENFILE) => SetupError::Descriptors(error),
-            _ => SetupError::Failed(step, error),
-        }
-    }
-}
+    /// Accepts from these too, from here on. Their positions go on where the table of listeners ended.
+    fn listen(&mut self, listeners: Vec<Listener>);
 
-impl fmt::Display for SetupError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SetupError::Forbidden(error) => write!(
-                formatter,
-                "io_uring is forbidden for this process ({error}): set the sysctl kernel.io_uring_disabled to 0, \
-                 or run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and \
-                 io_uring_register (Docker: --security-opt seccomp=...)"
-            ),
-            SetupError::Absent => formatter.write_str(
-                "this kernel or sandbox has no io_uring (ENOSYS): run on Linux 6.0 or later, outside of sandboxes \
-                 that hide it",
-            ),
-            SetupError::Memory(error) => write!(
-                formatter,
-                "no memory for the queues of io_uring ({error}): raise the limit of locked memory to 8 MiB or more \
-                 (ulimit -l 8192, systemd: LimitMEMLOCK=8M)"
-            ),
-            SetupError::Descriptors(error) => write!(
-                formatter,
-                "no file descriptor for the queues of the kernel ({error}): raise the limit of open files \
-                 (ulimit -n, systemd: LimitNOFILE)"
-            ),
-            SetupError::Lacks(what) => {
-                write!(formatter, "io_uring of this kernel lacks {what}: run on Linux 6.1 or later")
-            }
-            SetupError::Failed(step, error) => {
-                write!(formatter, "failed to {step} ({error}): choose the other way with --io")
-            }
-        }
-    }
-}
-
-impl std::error::Error for SetupError {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_error_says_what_to_do() {
-        let of = |number| SetupError::of_step("make an eventfd", io::Error::from_raw_os_error(number));
-        for (error, advice) in [
-            (of(libc::ENOMEM), "ulimit -l"),
-            (of(libc::EMFILE), "ulimit -n"),
-            (of(libc::EIO), "make an eventfd"),
-            (of(libc::EIO), "--io"),
-            (SetupError::Lacks("ears"), "lacks ears: run on Linux 6.1"),
-        ] {
-            let text = error.to_string();
-            assert!(text.contains(advice), "{text}");
-        }
-    }
+    /// What it uses of what the kernel offers, for the log line at the start: names, and whether in use.
+    fn fast_paths(&self) -> Vec<(&'static str, bool)>;
 }

@@ -6,7 +6,7 @@
 //! Always true: an edge that was asked for by name is taken or refused, never replaced.
 //! Not here: trying the kernel (`edge::ring`), logging.
 
-use crate::edge::host::SetupError;
+use crate::edge::io::SetupError;
 use crate::edge::ring::Features;
 
 /// What the operator wants (`--io`).

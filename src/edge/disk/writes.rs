@@ -13,8 +13,7 @@ use std::sync::Arc;
 
 use super::{DataDirectory, Helper, SegmentFile, Syncs};
 use crate::edge::buffer::{AlignedBuffer, Pool};
-use crate::edge::host::SetupError;
-use crate::edge::io::{Completion, Waker};
+use crate::edge::io::{Completion, SetupError, Waker};
 use crate::limits::log::{BLOCK_BYTES, REGISTERED_BUFFER_BYTES, REGISTERED_BUFFERS};
 
 /// How a write is made durable.

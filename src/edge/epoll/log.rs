@@ -15,8 +15,8 @@ use std::thread::{self, Builder, JoinHandle};
 use super::Fault;
 use crate::edge::buffer::{AlignedBuffer, Block};
 use crate::edge::disk::{DataDirectory, Durability, LogWrites};
-use crate::edge::host::{Operation, SetupError};
-use crate::edge::io::{Completion, Waker};
+use crate::edge::host::Operation;
+use crate::edge::io::{Completion, SetupError, Waker};
 use crate::edge::mesh::{Receiver, Sender, mailbox};
 use crate::edge::system;
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::config::ConfigError;
 use super::logging::FATAL;
 use super::signals::Signal;
-use crate::edge::host::SetupError;
+use crate::edge::io::SetupError;
 use crate::edge::net::reason;
 
 /// How a server that had started came to its end.

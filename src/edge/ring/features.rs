@@ -14,7 +14,8 @@ use super::error_of;
 use super::queue::{Plain, Queue, Reaped, Wait};
 use super::receive::{self, ReceivePool};
 use super::token::Token;
-use crate::edge::host::{Operation, SetupError};
+use crate::edge::host::Operation;
+use crate::edge::io::SetupError;
 
 /// What is there, or wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

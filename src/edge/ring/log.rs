@@ -15,8 +15,8 @@ use super::queue::{Queue, Reaped};
 use super::token::Token;
 use crate::edge::buffer::AlignedBuffer;
 use crate::edge::disk::{DataDirectory, Durability, LogWrites};
-use crate::edge::host::{Operation, SetupError};
-use crate::edge::io::{Completion, Waker};
+use crate::edge::host::Operation;
+use crate::edge::io::{Completion, SetupError, Waker};
 
 /// The writer of one log.
 pub(super) struct LogWriter {

@@ -14,7 +14,8 @@ use std::time::Duration;
 use io_uring::{EnterFlags, IoUring, cqueue, squeue, types};
 
 use super::token::Token;
-use crate::edge::host::{FaultHook, Operation, SetupError};
+use crate::edge::host::{FaultHook, Operation};
+use crate::edge::io::SetupError;
 use crate::edge::system;
 use crate::limits::shard::{COMPLETION_ENTRIES, SUBMISSION_ENTRIES};
 

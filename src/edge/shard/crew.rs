@@ -8,7 +8,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::{Loop, Seat};
-use crate::edge::io::{HostIo, SetupError, Waker};
+use crate::edge::host::HostIo;
+use crate::edge::io::{SetupError, Waker};
 use crate::edge::ops::start::StartError;
 use crate::edge::system;
 

@@ -9,7 +9,7 @@ use super::crew::Crew;
 use crate::edge::clock::Clock;
 use crate::edge::disk::{DataDirectory, DiskError, DiskOptions, LogFiles, Syncs};
 use crate::edge::epoll::Epoll;
-use crate::edge::io::HostIo;
+use crate::edge::host::HostIo;
 use crate::edge::net::{self, ListenAddress, ListenError, Listener};
 use crate::edge::ops::config::{Config, ListenTarget};
 use crate::edge::ops::signals::Signals;

@@ -16,8 +16,6 @@ mod http1;
 mod rpc;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod traffic;
 
 use std::time::Duration;
 

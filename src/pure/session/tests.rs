@@ -1,5 +1,7 @@
 //! Whole conversations: a client's bytes in, its view of the answers out.
 
+mod traffic;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flate2::read::GzDecoder;
 
-use super::{Bound, Code, Config, Protocol, Session, SessionEvent, StreamId, Transmit};
+use super::super::{Bound, Code, Config, Protocol, Session, SessionEvent, StreamId, Transmit};
 use crate::limits::http2::{CONTINUATION_FRAMES_MAX, HEADER_BLOCK_BYTES_MAX, HEADER_LIST_BYTES_MAX};
 use crate::pure::front::resolve;
 use crate::pure::wire::h2::frame::{FrameHead, HEAD_BYTES, PREFACE, flag, kind};
@@ -239,21 +239,21 @@ fn replay(name: &str, compressed: &[u8], expected: &[Bound]) -> BTreeMap<&'stati
 
 #[test]
 fn grpc_go_reaches_no_bound() {
-    replay("grpc-go", include_bytes!("../../../tests/traffic/grpc-go.gz"), &[]);
+    replay("grpc-go", include_bytes!("../../../../tests/traffic/grpc-go.gz"), &[]);
 }
 
 #[test]
 fn grpc_core_reaches_no_bound() {
-    replay("grpc-core", include_bytes!("../../../tests/traffic/grpc-core.gz"), &[]);
+    replay("grpc-core", include_bytes!("../../../../tests/traffic/grpc-core.gz"), &[]);
 }
 
 #[test]
 fn grpc_js_reaches_no_bound() {
-    replay("grpc-js", include_bytes!("../../../tests/traffic/grpc-js.gz"), &[]);
+    replay("grpc-js", include_bytes!("../../../../tests/traffic/grpc-js.gz"), &[]);
 }
 
 /// The shared client script, one of whose cases is a message that is too long.
 #[test]
 fn tonic_reaches_no_bound() {
-    replay("tonic", include_bytes!("../../../tests/traffic/tonic.gz"), &[Bound::MessageBytes]);
+    replay("tonic", include_bytes!("../../../../tests/traffic/tonic.gz"), &[Bound::MessageBytes]);
 }
