@@ -129,7 +129,7 @@ impl Plan {
             pause_every: [0, 20, 200][prng.below(3) as usize],
             keys: 1 + prng.below(keys_max),
             value_bytes: if big { 64 << 10 } else { 24 + prng.below(600) },
-            call_every: (5 + prng.below(40)) * MILLI * if big { 3 } else { 1 },
+            call_every: (5 + prng.below(40)) * MILLI * if big { 8 } else { 1 },
             calls_at_once: 1 + prng.below(8) as usize,
             call_timeout: (300 + prng.below(4_000)) * MILLI,
             patience: (500 + prng.below(5_000)) * MILLI,
