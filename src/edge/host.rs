@@ -1,8 +1,8 @@
 //! What the edges of a real machine (`edge::ring`, `edge::epoll`) have in common beside the trait.
 //!
-//! Owns: the options that both are made of, why one can't be set up, the hook of tests that makes things fail.
-//! Takes and gives: plain values.
-//! Always true: the text of a [`SetupError`] has the reason and what to do about it.
+//! Owns: the trait that the server builds on, the options that both are made of, the hook of tests that makes things
+//! fail. Takes and gives: plain values.
+//! Always true: an edge belongs to the thread that set it up.
 //! Not here: which of them is taken (`edge::pick`), how they work.
 
 use std::os::fd::OwnedFd;
