@@ -160,7 +160,9 @@ impl Target {
         let (scratch, port) = (Scratch::new(name), free_port());
         let data = scratch.0.join("data");
         // Syncs have nothing to do with floods, but would take most of the time.
-        let server = Server::start_with(on(&data, port).arg("--unsafe-no-fsync"), port);
+        // Bounds are those of a shard.
+        let arguments = ["--unsafe-no-fsync", "--shards", "1"];
+        let server = Server::start_with(on(&data, port).args(arguments), port);
         serve(&server, 200);
         http1(port, "/metrics");
         let baseline = server.resident_bytes();
