@@ -124,7 +124,9 @@ fn watches_that_come_and_go() {
         ..WatchCreateRequest::default()
     }));
     let cancel = encode(&WatchRequest::Cancel(WatchCancelRequest { watch_id: 7 }));
-    flood("watches", &Attack::within(), |wire| {
+    // Messages that come in one go wait as events of the session, up to their bound.
+    let attack = Attack { may_breach: Some("events"), growth_bytes_max: 64 << 20, ..Attack::within() };
+    flood("watches", &attack, |wire| {
         let stream = wire.call(path::WATCH, &[]);
         for _ in 0..500 {
             wire.message(stream, &create, false);
