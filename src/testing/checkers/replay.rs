@@ -134,7 +134,11 @@ fn find_writer(
     let told = told.get(&revision).map_or(&[][..], Vec::as_slice);
     let explains = |number: &usize| {
         let call = &history.calls[*number];
-        makes(call, model, published) && agrees(call, &model.evaluate(&call.request, revision - 1).0)
+        // A later call that changed nothing is told of the same revision, and may look as if it had made it.
+        let in_time = call.invoked <= published.at;
+        in_time
+            && makes(call, model, published)
+            && agrees(call, &model.evaluate(&call.request, revision - 1).0)
     };
     let candidates: Vec<usize> = told.iter().copied().filter(explains).collect();
     if let Some(number) = best_writer(history, model, told, published, &candidates) {
