@@ -8,7 +8,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use etchd::pure::api::requests::PutView;
 use etchd::pure::apply::Applier;
-use etchd::pure::mvcc::{KeyRange, KvView, RangeQuery, RangeWalk, SortOrder, SortTarget};
+use etchd::pure::mvcc::{KeyRange, KvView, RangeQuery, RangeWalk};
 use etchd::stdx::work::{Step, Work};
 use etchd_bench::{filled, key, scattered};
 
@@ -69,17 +69,12 @@ fn apply(criterion: &mut Criterion) {
 
 fn walk(view: &KvView, limit: i64, count_only: bool, start: u64, keys: u64) -> usize {
     let mut walk = RangeWalk::new(RangeQuery {
-        keys: KeyRange::Between(Bytes::from(key(start)), Bytes::from(key(start + keys))),
-        revision: view.revision(),
         limit,
         count_only,
-        keys_only: false,
-        sort_order: SortOrder::None,
-        sort_target: SortTarget::Key,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
+        ..RangeQuery::plain(
+            KeyRange::Between(Bytes::from(key(start)), Bytes::from(key(start + keys))),
+            view.revision(),
+        )
     });
     loop {
         if let Step::Done(found) = walk.step(view, &mut Work::new(1_000)) {

@@ -76,10 +76,7 @@ impl Client {
         let block =
             if stream == 1 { self.first_block() } else { vec![0x83, 0x86, 0xc2, 0xc1, 0xc0, 0xbf, 0xbe] };
         out.extend_from_slice(&frame(1, 4, stream, &block));
-        let mut framed = vec![0];
-        framed.extend_from_slice(&(message.len() as u32).to_be_bytes());
-        framed.extend_from_slice(message);
-        out.extend_from_slice(&frame(0, 1, stream, &framed));
+        out.extend_from_slice(&frame(0, 1, stream, &framed(message)));
     }
 
     /// Some requests that arrive together.
@@ -104,7 +101,16 @@ impl Client {
     }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// A gRPC message with its prefix, not compressed.
+pub fn framed(message: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0];
+    bytes.extend_from_slice(&(message.len() as u32).to_be_bytes());
+    bytes.extend_from_slice(message);
+    bytes
+}
+
+/// A frame of HTTP/2.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     bytes.extend_from_slice(&[kind, flags]);
     bytes.extend_from_slice(&stream.to_be_bytes());

@@ -33,12 +33,15 @@ pub(in crate::edge) trait Kind {
     /// Name of the module with the tests of this kind.
     const NAME: &str;
 
-    type Io: HostIo + Faults;
+    type Io: HostIo + Faults + Sockets;
 
     fn make(options: HostOptions) -> Result<Self::Io, SetupError>;
+}
 
+/// An edge that shows its sockets.
+pub(in crate::edge) trait Sockets {
     /// A second handle of a connection's socket.
-    fn socket(io: &Self::Io, conn: ConnId) -> OwnedFd;
+    fn socket(&self, conn: ConnId) -> OwnedFd;
 }
 
 /// The ring with everything.
@@ -58,10 +61,6 @@ impl Kind for WholeRing {
     fn make(options: HostOptions) -> Result<Ring, SetupError> {
         Ring::new(options)
     }
-
-    fn socket(io: &Ring, conn: ConnId) -> OwnedFd {
-        io.socket(conn)
-    }
 }
 
 impl Kind for LeastRing {
@@ -72,10 +71,6 @@ impl Kind for LeastRing {
     fn make(options: HostOptions) -> Result<Ring, SetupError> {
         Ring::with_features(options, Features::LEAST)
     }
-
-    fn socket(io: &Ring, conn: ConnId) -> OwnedFd {
-        io.socket(conn)
-    }
 }
 
 impl Kind for NoRing {
@@ -85,10 +80,6 @@ impl Kind for NoRing {
 
     fn make(options: HostOptions) -> Result<Epoll, SetupError> {
         Epoll::new(options)
-    }
-
-    fn socket(io: &Epoll, conn: ConnId) -> OwnedFd {
-        io.socket(conn)
     }
 }
 
@@ -291,7 +282,7 @@ pub(in crate::edge) fn start_clients(
 fn connections_send_without_delay_and_are_kept_alive<K: Kind>() {
     let (mut world, address) = World::<K>::with_listener();
     let (_client, conn) = world.connect(address);
-    let stream = TcpStream::from(K::socket(&world.io, conn));
+    let stream = TcpStream::from(world.io.socket(conn));
     assert!(stream.nodelay().expect("has the option"));
     let keepalive = system::socket_option(stream.as_fd(), libc::IPPROTO_TCP, libc::TCP_KEEPIDLE);
     assert_eq!(keepalive.expect("has the option"), limits::shard::TCP_KEEPALIVE_SECONDS);

@@ -10,4 +10,5 @@ pub mod checkers;
 pub mod disk;
 pub mod history;
 pub mod model;
+pub mod request;
 pub mod world;

@@ -15,8 +15,9 @@ use etchd::pure::api::requests::{
 };
 use etchd::pure::wire::grpc::message;
 use etchd::pure::wire::h2::frame::{self, FrameHead, HEAD_BYTES, PREFACE, flag, kind, setting};
-use etchd::pure::wire::hpack::{Decoder, FieldSink, encoder};
+use etchd::pure::wire::hpack::{Decoder, FieldSink};
 use etchd::pure::wire::protobuf::{Reader, Value};
+use etchd::testing::request;
 
 /// Nothing here waits longer: the machine may be loaded, but an answer comes.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -167,17 +168,7 @@ impl Client {
     fn head(&mut self, path: &str) -> u32 {
         let stream = self.stream_next;
         self.stream_next += 2;
-        let mut block = Vec::with_capacity(96);
-        for (name, value) in [
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":path", path),
-            (":authority", "etchd"),
-            ("content-type", "application/grpc"),
-            ("te", "trailers"),
-        ] {
-            encoder::field(&mut block, name.as_bytes(), value.as_bytes());
-        }
+        let block = request::block(path, "etchd", &[]);
         frame::write_headers(&mut self.output, stream, &block, false);
         stream
     }

@@ -104,16 +104,20 @@ fn asked(history: &History) -> BTreeMap<i64, Time> {
     asked
 }
 
-/// The log of revisions, as a watch of everything tells it.
-fn truth(server: &Server, asked: &BTreeMap<i64, Time>, upto: i64) -> Truth {
-    let mut watcher = server.connect();
-    let create = WatchCreateRequest {
+/// A watch of all keys and all history.
+fn watch_from_the_start() -> WatchRequest {
+    WatchRequest::Create(WatchCreateRequest {
         key: Bytes::from_static(b"\0"),
         range_end: Bytes::from_static(b"\0"),
         start_revision: 2,
         ..WatchCreateRequest::default()
-    };
-    let stream = watcher.open(path::WATCH, &WatchRequest::Create(create)).expect("the watch opens");
+    })
+}
+
+/// The log of revisions, as a watch of everything tells it.
+fn truth(server: &Server, asked: &BTreeMap<i64, Time>, upto: i64) -> Truth {
+    let mut watcher = server.connect();
+    let stream = watcher.open(path::WATCH, &watch_from_the_start()).expect("the watch opens");
     let mut truth = Truth::default();
     truth.lives.push(Life { ready: 0, ended: Time::MAX });
     while truth.revision() < upto {
@@ -216,13 +220,7 @@ fn a_stopped_process_goes_on_and_a_killed_one_has_lost_nothing() {
     let watchers: Vec<_> = (0..2 * SHARDS)
         .map(|_| {
             let mut watcher = server.connect();
-            let create = WatchCreateRequest {
-                key: Bytes::from_static(b"\0"),
-                range_end: Bytes::from_static(b"\0"),
-                start_revision: 2,
-                ..WatchCreateRequest::default()
-            };
-            let stream = watcher.open(path::WATCH, &WatchRequest::Create(create)).expect("opens");
+            let stream = watcher.open(path::WATCH, &watch_from_the_start()).expect("opens");
             let upto = Arc::clone(&upto);
             std::thread::spawn(move || watch(watcher, stream, upto))
         })

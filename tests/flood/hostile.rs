@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use etchd::pure::wire::grpc::message;
 use etchd::pure::wire::h2::frame::{self, FrameHead, HEAD_BYTES, PREFACE, flag, kind, setting};
-use etchd::pure::wire::hpack::encoder;
+use etchd::testing::request;
 
 use crate::crash::client::{PATIENCE, path, put};
 use crate::crash::server::{Server, on};
@@ -86,19 +86,7 @@ impl Wire {
 
 /// The header block of a call.
 pub fn head(path: &str, extra: &[(&str, &str)]) -> Vec<u8> {
-    let mut block = Vec::with_capacity(96);
-    let fields = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", path),
-        (":authority", "etchd"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ];
-    for (name, value) in fields.iter().chain(extra) {
-        encoder::field(&mut block, name.as_bytes(), value.as_bytes());
-    }
-    block
+    request::block(path, "etchd", extra)
 }
 
 /// What an attack is.

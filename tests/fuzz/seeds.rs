@@ -9,7 +9,7 @@ use etchd::pure::types::{LogIndex, Term};
 use etchd::pure::wal::{Identity, Outcome, Recovery, RecoveryStart, SEGMENT_HEADER_BYTES, Writer};
 use etchd::pure::wire::grpc::{gzip, message};
 use etchd::pure::wire::h2::frame::{self, FrameHead, PREFACE, flag, kind, setting};
-use etchd::pure::wire::hpack::encoder;
+use etchd::testing::request;
 
 use super::targets::{SEGMENT_BYTES, log_config};
 
@@ -34,19 +34,7 @@ fn raw(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
 }
 
 fn head(path: &str, extra: &[(&str, &str)]) -> Vec<u8> {
-    let mut block = Vec::new();
-    let fields = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", path),
-        (":authority", "etchd"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ];
-    for (name, value) in fields.iter().chain(extra) {
-        encoder::field(&mut block, name.as_bytes(), value.as_bytes());
-    }
-    block
+    request::block(path, "etchd", extra)
 }
 
 fn framed(message: &[u8], compressed: bool) -> Vec<u8> {

@@ -13,7 +13,7 @@ use etchd_reclaim::edge::mesh::{Publisher, Reader, Sleep, mailbox, notice, publi
 use etchd_reclaim::edge::shard::slot::ShardSlot;
 use etchd_reclaim::pure::mvcc::{
     Access, KeyRange, KvView, LogCursor, RangeQuery, RangeResult, RangeWalk, RecordRef, Retired, SortOrder,
-    SortTarget, Store, Version,
+    Store, Version,
 };
 use etchd_reclaim::pure::types::Revision;
 use etchd_reclaim::stdx::prng::Prng;
@@ -133,17 +133,9 @@ impl LongRead {
         let to = from + 1 + prng.below((KEYS - from) as u64) as usize;
         let limit = if prng.chance(1, 3) { 1 + prng.below(20) as usize } else { 0 };
         let query = RangeQuery {
-            keys: KeyRange::Between(name(from).into(), name(to).into()),
-            revision,
             limit: limit as i64,
-            count_only: false,
-            keys_only: false,
             sort_order: SortOrder::Ascend,
-            sort_target: SortTarget::Key,
-            min_mod_revision: 0,
-            max_mod_revision: 0,
-            min_create_revision: 0,
-            max_create_revision: 0,
+            ..RangeQuery::plain(KeyRange::Between(name(from).into(), name(to).into()), revision)
         };
         LongRead { walk: RangeWalk::new(query), keys: (from, to), limit }
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use etchd_bench::field;
+use etchd_bench::{field, frame, framed, put_request};
 
 const LIST_CLIENTS: usize = 16;
 const LIST_KEYS: usize = 25_000;
@@ -22,21 +22,6 @@ const STALLED: usize = 1_000;
 const OTHERS: usize = 1_000_000;
 const ROUNDS: usize = 5;
 const PROBES: usize = 1_500;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    bytes.extend_from_slice(&[kind, flags]);
-    bytes.extend_from_slice(&stream.to_be_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
-}
-
-fn message(content: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0];
-    bytes.extend_from_slice(&(content.len() as u32).to_be_bytes());
-    bytes.extend_from_slice(content);
-    bytes
-}
 
 /// One connection; what comes is looked at for its frame heads only.
 struct Connection {
@@ -82,7 +67,7 @@ impl Connection {
             block.extend_from_slice(value.as_bytes());
         }
         let mut bytes = frame(1, 4, stream, &block);
-        bytes.extend(frame(0, u8::from(end), stream, &message(body)));
+        bytes.extend(frame(0, u8::from(end), stream, &framed(body)));
         bytes
     }
 
@@ -219,7 +204,7 @@ fn lists() {
         assert!(writer.unary(PUT, &put), "puts");
     }
     let all = [field(1, b"list/"), field(2, b"list0")].concat();
-    let put = [field(1, b"small"), field(2, &[b'v'; 256])].concat();
+    let put = put_request(b"small", &[b'v'; 256]);
     let get = field(1, b"small");
     let (mut quiet, mut loud) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     let lists = Arc::new(AtomicU64::new(0));
@@ -259,7 +244,7 @@ fn create(key: &[u8]) -> Vec<u8> {
 
 fn stalled() {
     let server = Server::start();
-    let put = [field(1, b"watched"), field(2, &[b'v'; 256])].concat();
+    let put = put_request(b"watched", &[b'v'; 256]);
     let quiet: Vec<_> = (0..ROUNDS).map(|_| probe(server.port, PUT, &put)).collect();
     let before = server.memory_mib();
     let mut connections: Vec<Connection> = (0..10).map(|_| Connection::open(server.port)).collect();
@@ -277,7 +262,7 @@ fn stalled() {
 
 fn others() {
     let server = Server::start();
-    let put = [field(1, b"small"), field(2, &[b'v'; 256])].concat();
+    let put = put_request(b"small", &[b'v'; 256]);
     let mut connection = Connection::open(server.port);
     let before = server.memory_mib();
     let quiet: Vec<_> = (0..ROUNDS).map(|_| probe(server.port, PUT, &put)).collect();
@@ -290,7 +275,7 @@ fn others() {
         while reader.read(&mut buffer).is_ok_and(|count| count > 0) {}
     });
     for number in 1..OTHERS {
-        let body = message(&create(format!("other/{number:08}").as_bytes()));
+        let body = framed(&create(format!("other/{number:08}").as_bytes()));
         connection.socket.write_all(&frame(0, 0, stream, &body)).expect("sends");
     }
     std::thread::sleep(Duration::from_secs(3));

@@ -27,6 +27,16 @@ pub(crate) enum Durability {
     Sync,
 }
 
+impl Durability {
+    /// Flags of the write.
+    pub(crate) fn write_flags(self) -> i32 {
+        match self {
+            Durability::Write => libc::RWF_DSYNC,
+            Durability::None | Durability::Sync => 0,
+        }
+    }
+}
+
 /// A write to be carried out now.
 pub(crate) struct Submission<'a> {
     /// Name of the write for [`LogWrites::completed`].
@@ -94,9 +104,9 @@ impl LogWrites {
         })
     }
 
-    /// The data directory.
-    pub(crate) fn data(&self) -> &DataDirectory {
-        &self.data
+    /// True if the newest segment's writes bypass the page cache.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.data.log().opens_direct() == Some(true)
     }
 
     /// The buffers that are used again and again.

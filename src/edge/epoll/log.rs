@@ -82,7 +82,7 @@ impl LogThread {
     }
 
     pub(super) fn is_direct(&self) -> bool {
-        self.writes.data().log().opens_direct() == Some(true)
+        self.writes.is_direct()
     }
 
     pub(super) fn buffer(&mut self, capacity: usize) -> AlignedBuffer {
@@ -155,10 +155,7 @@ impl Drop for LogThread {
 
 impl Job {
     fn carry_out(self) -> Written {
-        let flags = match self.durability {
-            Durability::Write => libc::RWF_DSYNC,
-            Durability::None | Durability::Sync => 0,
-        };
+        let flags = self.durability.write_flags();
         let write = || -> io::Result<usize> {
             let count = system::write_at(self.file.as_fd(), &self.block[..self.length], self.offset, flags)?;
             // A short write has failed whatever a sync would say.

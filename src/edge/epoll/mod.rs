@@ -224,9 +224,8 @@ impl Io for Epoll {
 }
 
 #[cfg(test)]
-impl Epoll {
-    /// A second handle of a connection's socket.
-    pub(in crate::edge) fn socket(&self, conn: ConnId) -> OwnedFd {
+impl crate::edge::tests::Sockets for Epoll {
+    fn socket(&self, conn: ConnId) -> OwnedFd {
         self.sockets.socket(conn)
     }
 }

@@ -55,7 +55,7 @@ impl LogWriter {
     }
 
     pub(super) fn is_direct(&self) -> bool {
-        self.writes.data().log().opens_direct() == Some(true)
+        self.writes.is_direct()
     }
 
     pub(super) fn write(
@@ -103,10 +103,7 @@ impl LogWriter {
             let file = types::Fd(next.file.as_raw_fd());
             let (address, buffer) = (next.buffer.address(), &next.buffer);
             let length = u32::try_from(buffer.len()).expect("batches are far below 4 GiB");
-            let flags = match next.durability {
-                Durability::Write => libc::RWF_DSYNC,
-                Durability::None | Durability::Sync => 0,
-            };
+            let flags = next.durability.write_flags();
             let entry = match buffer.pool_number().filter(|_| self.registered) {
                 Some(number) => opcode::WriteFixed::new(file, address, length, number)
                     .offset(next.offset)

@@ -312,9 +312,8 @@ fn error_of(result: i32) -> io::Error {
 }
 
 #[cfg(test)]
-impl Ring {
-    /// A second handle of a connection's socket.
-    pub(in crate::edge) fn socket(&self, conn: ConnId) -> OwnedFd {
+impl crate::edge::tests::Sockets for Ring {
+    fn socket(&self, conn: ConnId) -> OwnedFd {
         self.sockets.socket(conn)
     }
 }

@@ -5,11 +5,11 @@ use super::http::{Http, Metrics};
 use super::placement::{self, Acceptor, FIRST};
 use super::post::{Post, posts};
 use super::{First, Sequencer, Shard, ShardSlot};
-use crate::edge::mesh::{Reader, Receiver, Sender, mailbox, published};
+use crate::edge::mesh::{mailbox, published};
 use crate::limits;
 use crate::pure::cluster::{Member, context};
 use crate::pure::front::{self, Front};
-use crate::pure::node::{self, FromSequencer, Node, ToSequencer, View};
+use crate::pure::node::{self, Node};
 use crate::pure::raft::{self, ConfState, MemberId, Raft, StartRefused};
 use crate::pure::types::LogIndex;
 use crate::pure::wal::{
@@ -158,19 +158,11 @@ pub fn bootstrap_raft(config: raft::Config, member: &Member) -> Raft {
 
 /// What a core takes with it to its thread. The first core's stays where it was made.
 pub struct Seat<S> {
-    core: usize,
+    pub(super) core: usize,
     /// Of a core that serves clients.
-    shard: Option<ShardSeat>,
-    first: Option<First>,
-    post: Post<S>,
-}
-
-struct ShardSeat {
-    front: front::Config,
-    views: Reader<View>,
-    wishes: Sender<ToSequencer>,
-    replies: Receiver<FromSequencer>,
-    slot: ShardSlot,
+    pub(super) shard: Option<Shard>,
+    pub(super) first: Option<First>,
+    pub(super) post: Post<S>,
 }
 
 /// How a member's cores are wired.
@@ -214,7 +206,9 @@ pub fn assemble<S: Send>(
             front.session.h2.seed = seeds.next_u64();
             front.hub.seed = seeds.next_u64();
         }
-        shards.push(ShardSeat { front, views, wishes, replies, slot: slots[core].clone() });
+        let slot = slots[core].clone();
+        let (front, http) = (Front::new(front), Http::default());
+        shards.push(Shard { front, views, wishes, replies, slot, adopted: 0, http });
     }
     let sequencer = Sequencer::new(node, publisher, wish_receivers, reply_senders);
     let acceptor = Acceptor::new(&slots, connections_max);
@@ -227,26 +221,4 @@ pub fn assemble<S: Send>(
             Seat { core, shard, first: first.take(), post }
         })
         .collect()
-}
-
-pub(super) struct Parts<S> {
-    pub(super) core: usize,
-    pub(super) shard: Option<Shard>,
-    pub(super) first: Option<First>,
-    pub(super) post: Post<S>,
-}
-
-impl<S> Seat<S> {
-    pub(super) fn take_up(self) -> Parts<S> {
-        let shard = self.shard.map(|seat| Shard {
-            front: Front::new(seat.front),
-            views: seat.views,
-            wishes: seat.wishes,
-            replies: seat.replies,
-            slot: seat.slot,
-            adopted: 0,
-            http: Http::default(),
-        });
-        Parts { core: self.core, shard, first: self.first, post: self.post }
-    }
 }

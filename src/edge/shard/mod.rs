@@ -103,7 +103,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 impl<I: Io> Loop<I> {
     /// Puts a core together. `wakers`: of all cores, this one's too.
     pub fn new(io: I, seat: Seat<I::Socket>, wakers: Vec<Waker>) -> Loop<I> {
-        let assemble::Parts { core, shard, first, post } = seat.take_up();
+        let Seat { core, shard, first, post } = seat;
         let transmit = Transmit::new(limits::shard::SEND_BYTES_MAX, limits::shard::SEND_PIECES_MAX);
         Loop {
             io,
@@ -304,7 +304,7 @@ impl<I: Io> Loop<I> {
         match message {
             ToOther::Connection { socket, listener } => self.adopt(socket, listener, now),
             ToOther::Report => {
-                let counts = self.counts();
+                let counts = self.serving().counts();
                 self.tell_first(ToFirst::Counts(Box::new(counts)));
             }
             ToOther::Metrics(text) => {
@@ -347,14 +347,11 @@ impl<I: Io> Loop<I> {
         busy || (!has_watchers && shard.front.has_watchers())
     }
 
-    fn counts(&self) -> Counts {
-        self.shard.as_ref().map_or_else(Counts::none, |shard| shard.http.counts(&shard.front))
-    }
-
     /// Metrics are sums over all cores: who wants them asks the first core, which asks the others.
     fn gather_metrics(&mut self, now: Monotonic) {
         let wants = self.shard.as_mut().is_some_and(|shard| shard.http.take_want());
-        let Post::First(_, gathering) = &mut self.post else {
+        let Loop { shard, first, post, to_wake, .. } = self;
+        let Post::First(lines, gathering) = post else {
             if wants {
                 self.tell_first(ToFirst::WantMetrics);
             }
@@ -364,24 +361,21 @@ impl<I: Io> Loop<I> {
             gathering.want(FIRST);
         }
         if gathering.is_due() {
-            let own = self.counts();
-            let Post::First(lines, gathering) = &mut self.post else { unreachable!("it was just seen") };
-            for (line, wake) in lines.iter_mut().zip(&mut self.to_wake[1..]) {
+            for (line, wake) in lines.iter_mut().zip(&mut to_wake[1..]) {
                 line.send(ToOther::Report);
                 *wake = true;
             }
-            gathering.begin(own, lines.len());
+            gathering.begin(shard.as_ref().map_or_else(Counts::none, Shard::counts), lines.len());
         }
-        let Post::First(lines, gathering) = &mut self.post else { unreachable!("it was just seen") };
         let Some((sum, cores)) = gathering.finish() else { return };
-        let text = self.first.as_mut().expect("the first core gathers").metrics(&sum);
+        let text = first.as_mut().expect("the first core gathers").metrics(&sum);
         for core in cores {
             if core == FIRST {
-                let shard = self.shard.as_mut().expect("it asked");
+                let shard = shard.as_mut().expect("it asked");
                 shard.http.give_metrics(&mut shard.front, &text, now);
             } else {
                 lines[core - 1].send(ToOther::Metrics(text.clone()));
-                self.to_wake[core] = true;
+                to_wake[core] = true;
             }
         }
     }
@@ -455,6 +449,10 @@ impl Shard {
         let result = handle(&mut self.front, views.load());
         self.slot.announce_floor(self.front.floor());
         result
+    }
+
+    fn counts(&self) -> Counts {
+        self.http.counts(&self.front)
     }
 
     /// Replies, watch events, long reads, HTTP/1; true if long work is left.

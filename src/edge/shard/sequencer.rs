@@ -82,7 +82,7 @@ impl Sequencer {
         self.carry_out(io, to_wake);
         // Begun before anything else, so that the disk works meanwhile.
         self.begin_write(io, now);
-        if self.publisher.has_passed(self.compacted.1) {
+        if self.node.wants_cleaning(None) && self.publisher.has_passed(self.compacted.1) {
             // What a shard announced before it left the epoch is seen from here on.
             let floor = slots.iter().filter_map(ShardSlot::floor).min();
             if self.node.wants_cleaning(floor) {
@@ -177,11 +177,15 @@ impl Sequencer {
     /// When the next turn is due. Shards do not say when they leave an epoch or give up a floor: what waits for that
     /// looks again a little later.
     pub fn next_timeout(&self, now: Monotonic) -> Option<Monotonic> {
-        let epoch = (self.publisher.retired_count() > 0
-            || (self.node.wants_cleaning(None) && !self.publisher.has_passed(self.compacted.1)))
-        .then(|| now + EPOCH_RETRY);
-        let floor = self.node.wants_cleaning(None).then(|| now + FLOOR_RETRY);
-        [self.node.next_timeout(), epoch, floor].into_iter().flatten().min()
+        let wants_cleaning = self.node.wants_cleaning(None);
+        let waits_for_epoch = self.publisher.retired_count() > 0
+            || wants_cleaning && !self.publisher.has_passed(self.compacted.1);
+        let retry = match (waits_for_epoch, wants_cleaning) {
+            (true, _) => Some(now + EPOCH_RETRY),
+            (false, true) => Some(now + FLOOR_RETRY),
+            (false, false) => None,
+        };
+        [self.node.next_timeout(), retry].into_iter().flatten().min()
     }
 }
 

@@ -358,23 +358,6 @@ pub fn range_query(request: &RangeRequest, revision: Revision) -> RangeQuery {
     }
 }
 
-/// All keys of an interval in key order, nothing else asked.
-fn plain_query(keys: KeyRange, revision: Revision) -> RangeQuery {
-    RangeQuery {
-        keys,
-        revision,
-        limit: 0,
-        count_only: false,
-        keys_only: false,
-        sort_order: SortOrder::None,
-        sort_target: SortTarget::Key,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
-    }
-}
-
 /// What a delete has removed.
 pub struct Deleted {
     /// Keys deleted.
@@ -396,7 +379,7 @@ enum DeletePhase {
 
 impl DeleteRun {
     pub(crate) fn new(request: &DeleteRangeRequest, store: &Store) -> DeleteRun {
-        let query = plain_query(key_range(&request.key, &request.range_end), store.working_revision());
+        let query = RangeQuery::plain(key_range(&request.key, &request.range_end), store.working_revision());
         let phase = DeletePhase::Find(Box::new(RangeWalk::new(query)));
         DeleteRun { wants_previous: request.prev_kv, phase }
     }

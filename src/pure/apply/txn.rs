@@ -6,14 +6,14 @@
 //! the same code, on the shard that was asked.
 
 use super::outcome::ApplyError;
-use super::{Applier, DeleteRun, Deleted, key_range, plain_query, range_query, view_of};
+use super::{Applier, DeleteRun, Deleted, key_range, range_query, view_of};
 use crate::pure::api::requests::{
     Compare, CompareOperand, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 use crate::pure::api::responses::{
     DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader, ResponseOp, TxnResponse, Values,
 };
-use crate::pure::mvcc::{Access, KvView, RangeWalk, RecordRef};
+use crate::pure::mvcc::{Access, KvView, RangeQuery, RangeWalk, RecordRef};
 use crate::pure::types::Revision;
 use crate::stdx::work::{Step, Work};
 
@@ -282,7 +282,7 @@ impl CompareRun {
         }
         let walk = self.walk.get_or_insert_with(|| {
             let keys = key_range(&compare.key, &compare.range_end);
-            Box::new(RangeWalk::new(plain_query(keys, state.working_revision())))
+            Box::new(RangeWalk::new(RangeQuery::plain(keys, state.working_revision())))
         });
         match walk.step(&state.view(), work) {
             Step::More => Step::More,

@@ -9,6 +9,7 @@ use crate::pure::lease::LeaseTable;
 use crate::pure::mvcc::Store;
 use crate::pure::types::{LogIndex, Term};
 use crate::pure::wire::h2::testkit::{data, headers, hello};
+use crate::testing::request;
 
 fn front() -> Front {
     Front::new(Config {
@@ -53,14 +54,7 @@ fn request(stream: u32, path: &str, fields: [&[u8]; 2], revision: i64) -> Vec<u8
     let mut framed = vec![0];
     framed.extend((message.len() as u32).to_be_bytes());
     framed.extend(message);
-    let fields = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", path),
-        (":authority", "localhost"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ];
+    let fields = request::fields(path, "localhost");
     [headers(stream, false, &fields), data(stream, true, &framed)].concat()
 }
 

@@ -127,6 +127,25 @@ pub struct RangeQuery {
     pub max_create_revision: i64,
 }
 
+impl RangeQuery {
+    /// All keys of an interval in key order, nothing else asked.
+    pub fn plain(keys: KeyRange, revision: Revision) -> RangeQuery {
+        RangeQuery {
+            keys,
+            revision,
+            limit: 0,
+            count_only: false,
+            keys_only: false,
+            sort_order: SortOrder::None,
+            sort_target: SortTarget::Key,
+            min_mod_revision: 0,
+            max_mod_revision: 0,
+            min_create_revision: 0,
+            max_create_revision: 0,
+        }
+    }
+}
+
 /// The answer to a range.
 #[derive(Debug)]
 pub struct RangeResult {

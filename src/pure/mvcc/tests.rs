@@ -679,17 +679,9 @@ fn a_page_of_many_costs_a_page() {
     store.end_txn();
     let view = store.view();
     let query = RangeQuery {
-        keys: KeyRange::From(bytes::Bytes::from_static(b"00990")),
-        revision: view.revision(),
         limit: 50,
-        count_only: false,
-        keys_only: false,
         sort_order: SortOrder::Ascend,
-        sort_target: SortTarget::Key,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
+        ..RangeQuery::plain(KeyRange::From(bytes::Bytes::from_static(b"00990")), view.revision())
     };
     let mut work = Work::new(1_000);
     let Step::Done(result) = RangeWalk::new(query.clone()).step(&view, &mut work) else {

@@ -19,6 +19,7 @@ use crate::pure::wire::h2::frame::{kind, setting};
 use crate::pure::wire::h2::testkit::{Frame, data, fields, frames, headers, hello, raw, window_update};
 use crate::stdx::prng::Prng;
 use crate::stdx::time::Monotonic;
+use crate::testing::request;
 
 fn resolve(path: &[u8]) -> Resolved {
     let rpc = |route, kind| Resolved::Rpc { route, kind };
@@ -32,14 +33,7 @@ fn resolve(path: &[u8]) -> Resolved {
 
 fn head(stream: u32, method: &str, extra: &[(&str, &str)]) -> Vec<u8> {
     let path = format!("/t.S/{method}");
-    let base = [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", path.as_str()),
-        (":authority", "x"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ];
+    let base = request::fields(&path, "x");
     headers(stream, false, &[&base[..], extra].concat())
 }
 

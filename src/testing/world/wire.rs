@@ -7,7 +7,8 @@ use bytes::Bytes;
 use crate::pure::wire::grpc::message::{Assembler, prefix};
 use crate::pure::wire::h2::error::Code;
 use crate::pure::wire::h2::frame::{self, FrameHead, HEAD_BYTES, PREFACE, flag, kind, setting};
-use crate::pure::wire::hpack::{Decoder, FieldSink, encoder};
+use crate::pure::wire::hpack::{Decoder, FieldSink};
+use crate::testing::request;
 
 /// A message is never longer than this here.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -95,17 +96,7 @@ impl Wire {
         let stream = self.next_stream;
         self.next_stream += 2;
         self.streams.insert(stream, Stream::default());
-        let mut block = Vec::new();
-        for (name, value) in [
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":path", path),
-            (":authority", "member"),
-            ("content-type", "application/grpc"),
-            ("te", "trailers"),
-        ] {
-            encoder::field(&mut block, name.as_bytes(), value.as_bytes());
-        }
+        let block = request::block(path, "member", &[]);
         frame::write_headers(&mut self.out, stream, &block, false);
         stream
     }
