@@ -211,6 +211,15 @@ pub mod log {
     pub const REGISTERED_BUFFER_BYTES: usize = 1 << 20;
     /// Time for which the lock of the data directory is retried: a killed process holds it some 40 ms more.
     pub const LOCK_RETRY_MILLISECONDS: u64 = 3_000;
+    /// A write with `RWF_DSYNC` that takes less is never called slow. Beyond: the next `FLAG_PAUSE_WRITES_MIN` writes
+    /// go without the flag, and are the measure for the next one with it.
+    pub const FLAG_SLOW_NANOSECONDS_MIN: u64 = 1_000_000;
+    /// Writes of the first pause from the flag, and of the quick ones in a row after which a pause is the first again.
+    pub const FLAG_PAUSE_WRITES_MIN: u32 = 1_024;
+    /// Writes of the longest; each pause doubles the next.
+    pub const FLAG_PAUSE_WRITES_MAX: u32 = 65_536;
+    /// Writes with the flag that are not looked at after both ways were found slow.
+    pub const FLAG_PARDONED_WRITES: u32 = 1_024;
     /// Segments that the helper thread is asked to prepare at a time. Beyond: a bug, the loop asks for one.
     pub const PREPARATIONS_MAX: usize = 8;
 
@@ -225,6 +234,9 @@ pub mod shard {
     pub const RECEIVE_BUFFERS: u16 = 512;
     /// Bytes of each.
     pub const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
+    /// Turn on a processor that a core's thread asks of the scheduler, the shortest that it knows: a core that wakes is
+    /// not kept waiting by programs that compute for long.
+    pub const TURN_NANOSECONDS: u64 = 100_000;
     /// Operations queued for one submission. Beyond: submitted early.
     pub const SUBMISSION_ENTRIES: u32 = 512;
     /// Completions that the kernel queues. Beyond: kept by the kernel, slower.

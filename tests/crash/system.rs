@@ -142,7 +142,9 @@ const CONTAINED: &[libc::c_long] = &[
     libc::SYS_prctl,
     libc::SYS_prlimit64,
     libc::SYS_sched_getaffinity,
+    libc::SYS_sched_getattr,
     libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setattr,
     libc::SYS_sched_yield,
     libc::SYS_membarrier,
     // Time, chance, the machine.

@@ -9,6 +9,7 @@
 //! Not here: what a segment holds, how a write is carried out (`edge::ring`, `edge::epoll`).
 
 mod directory;
+mod flush;
 mod helper;
 mod writes;
 
@@ -16,5 +17,6 @@ pub(crate) use directory::SegmentFile;
 #[cfg(test)]
 pub(in crate::edge) use directory::tests::Scratch;
 pub use directory::{DataDirectory, DiskError, DiskOptions, LogFiles, Syncs};
+pub(crate) use flush::Durability;
 pub(crate) use helper::Helper;
-pub(crate) use writes::{Durability, LogWrites};
+pub(crate) use writes::LogWrites;

@@ -11,31 +11,13 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use super::{DataDirectory, Helper, SegmentFile, Syncs};
+use super::flush::Flush;
+use super::{DataDirectory, Durability, Helper, SegmentFile, Syncs};
 use crate::edge::buffer::{AlignedBuffer, Pool};
+use crate::edge::clock::Clock;
 use crate::edge::io::{Completion, SetupError, Waker};
 use crate::limits::log::{BLOCK_BYTES, REGISTERED_BUFFER_BYTES, REGISTERED_BUFFERS};
-
-/// How a write is made durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Durability {
-    /// Not at all: syncs are off.
-    None,
-    /// By the write itself, with `RWF_DSYNC`.
-    Write,
-    /// By an `fdatasync` after it, where the flag is refused.
-    Sync,
-}
-
-impl Durability {
-    /// Flags of the write.
-    pub(crate) fn write_flags(self) -> i32 {
-        match self {
-            Durability::Write => libc::RWF_DSYNC,
-            Durability::None | Durability::Sync => 0,
-        }
-    }
-}
+use crate::stdx::time::Monotonic;
 
 /// A write to be carried out now.
 pub(crate) struct Submission<'a> {
@@ -61,8 +43,7 @@ pub(crate) struct LogWrites {
     /// Writes under way at a time, at most.
     depth: usize,
     pool: Pool,
-    /// Whether `RWF_DSYNC` works here; unknown before the first write.
-    flag_works: Option<bool>,
+    flush: Flush,
     failed: bool,
     bytes: u64,
 }
@@ -77,7 +58,8 @@ struct LogWrite {
 
 enum WriteState {
     Waiting,
-    UnderWay(Durability),
+    /// Since when, if no other write was under way then.
+    UnderWay(Durability, Option<Monotonic>),
     Done(Result<(), io::Error>),
 }
 
@@ -98,7 +80,7 @@ impl LogWrites {
             first: 0,
             depth,
             pool: Pool::new(REGISTERED_BUFFERS, REGISTERED_BUFFER_BYTES),
-            flag_works: None,
+            flush: Flush::new(),
             failed: false,
             bytes,
         })
@@ -138,13 +120,16 @@ impl LogWrites {
 
     /// The next write that may start; it counts as under way from here on.
     pub(crate) fn submit(&mut self) -> Option<Submission<'_>> {
-        let durability = match (self.data.log().syncs(), self.flag_works) {
-            (Syncs::Off, _) => Durability::None,
-            (Syncs::On, Some(false)) => Durability::Sync,
-            (Syncs::On, None | Some(true)) => Durability::Write,
+        let durability = match self.data.log().syncs() {
+            Syncs::Off => Durability::None,
+            Syncs::On => self.flush.way(),
         };
-        let overlaps =
-            durability == Durability::None || durability == Durability::Write && self.flag_works.is_some();
+        // Durable by itself, whatever else is under way (hazard H3).
+        let overlaps = |durability| match durability {
+            Durability::None => true,
+            Durability::Write => !self.flush.is_untried(),
+            Durability::Sync => false,
+        };
         let mut under_way = 0;
         for index in 0..self.writes.len() {
             let write = &self.writes[index];
@@ -152,10 +137,11 @@ impl LogWrites {
             match write.state {
                 WriteState::Done(_) => {}
                 WriteState::Waiting if self.failed => return None,
-                WriteState::Waiting => return Some(self.start(index, durability)),
-                WriteState::UnderWay(_) => {
+                WriteState::Waiting => return Some(self.start(index, durability, under_way == 0)),
+                WriteState::UnderWay(other, _) => {
                     under_way += 1;
-                    if under_way >= self.depth || !overlaps || !file().direct {
+                    if under_way >= self.depth || !overlaps(durability) || !overlaps(other) || !file().direct
+                    {
                         return None;
                     }
                 }
@@ -164,9 +150,9 @@ impl LogWrites {
         None
     }
 
-    fn start(&mut self, index: usize, durability: Durability) -> Submission<'_> {
+    fn start(&mut self, index: usize, durability: Durability, is_alone: bool) -> Submission<'_> {
         let write = &mut self.writes[index];
-        write.state = WriteState::UnderWay(durability);
+        write.state = WriteState::UnderWay(durability, is_alone.then(|| Clock.now()));
         Submission {
             number: self.first + index as u64,
             file: &file(&self.segments, write.segment).file,
@@ -180,7 +166,9 @@ impl LogWrites {
     pub(crate) fn under_way(&mut self, number: u64) -> (&Arc<File>, &mut AlignedBuffer, Durability) {
         let index = usize::try_from(number - self.first).expect("still in the list");
         let write = &mut self.writes[index];
-        let WriteState::UnderWay(durability) = write.state else { panic!("write {number} is not under way") };
+        let WriteState::UnderWay(durability, _) = write.state else {
+            panic!("write {number} is not under way")
+        };
         (&file(&self.segments, write.segment).file, &mut write.buffer, durability)
     }
 
@@ -188,7 +176,9 @@ impl LogWrites {
     pub(crate) fn completed(&mut self, number: u64, result: io::Result<usize>) {
         let index = usize::try_from(number - self.first).expect("still in the list");
         let write = &mut self.writes[index];
-        let WriteState::UnderWay(durability) = write.state else { panic!("write {number} is not under way") };
+        let WriteState::UnderWay(durability, since) = write.state else {
+            panic!("write {number} is not under way")
+        };
         let result = match result {
             Ok(count) if count == write.buffer.len() => Ok(()),
             Ok(count) => {
@@ -197,7 +187,7 @@ impl LogWrites {
             }
             Err(error) => Err(error),
         };
-        if durability == Durability::Write && self.flag_works.is_none() {
+        if durability == Durability::Write && self.flush.is_untried() {
             // Of the very first write only, which is alone under way: the flag is looked at before any byte is.
             let refused = |error: &io::Error| error.raw_os_error() == Some(libc::EOPNOTSUPP);
             if result.as_ref().is_err_and(refused) {
@@ -205,11 +195,14 @@ impl LogWrites {
                     "the file system of the log refuses RWF_DSYNC: each write is followed by an fdatasync, which \
                      is slower; put --wal-dir on ext4 or xfs"
                 );
-                self.flag_works = Some(false);
+                self.flush.tried(false);
                 write.state = WriteState::Waiting;
                 return;
             }
-            self.flag_works = Some(true);
+            self.flush.tried(true);
+        }
+        if let (Ok(()), Some(since)) = (&result, since) {
+            self.flush.took(durability, Clock.now().since(since));
         }
         write.state = WriteState::Done(result);
     }
@@ -239,7 +232,7 @@ impl LogWrites {
             let is_over = match &write.state {
                 WriteState::Done(_) => true,
                 WriteState::Waiting => self.failed,
-                WriteState::UnderWay(_) => false,
+                WriteState::UnderWay(..) => false,
             };
             if !is_over {
                 return;
@@ -249,7 +242,7 @@ impl LogWrites {
             let result = match write.state {
                 WriteState::Done(result) if !self.failed => result,
                 WriteState::Done(Err(error)) => Err(error),
-                WriteState::Done(Ok(())) | WriteState::Waiting | WriteState::UnderWay(_) => {
+                WriteState::Done(Ok(())) | WriteState::Waiting | WriteState::UnderWay(..) => {
                     Err(io::Error::other("an earlier log write has failed"))
                 }
             };
@@ -288,6 +281,7 @@ fn file(segments: &VecDeque<(u64, SegmentFile)>, segment: u64) -> &SegmentFile {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
     use crate::edge::disk::Scratch;
@@ -362,7 +356,9 @@ mod tests {
         let mut writes = writes(&scratch, usize::MAX, false);
         push(&mut writes, 1..=3);
         for number in 0..3 {
-            assert_eq!(submitted(&mut writes), [(number, Durability::Write)]);
+            // Either way of making them durable, as the clock says.
+            let numbers: Vec<u64> = submitted(&mut writes).into_iter().map(|(number, _)| number).collect();
+            assert_eq!(numbers, [number]);
             writes.completed(number, Ok(BLOCK_BYTES));
         }
         assert_eq!(given_out(&mut writes), [1, 2, 3]);
@@ -383,6 +379,27 @@ mod tests {
         // From anything but the flag it is a failure like any other.
         writes.completed(1, refused());
         assert_eq!(given_out(&mut writes), [1, -2]);
+    }
+
+    #[test]
+    fn a_write_with_a_sync_is_alone_whatever_comes_after_it() {
+        let scratch = Scratch::new("pause");
+        if !has_direct(&scratch) {
+            return println!("skipped: no O_DIRECT here");
+        }
+        let mut writes = writes(&scratch, usize::MAX, true);
+        push(&mut writes, 1..=6);
+        assert_eq!(submitted(&mut writes), [(0, Durability::Write)]);
+        writes.completed(0, Ok(BLOCK_BYTES));
+        writes.flush.took(Durability::Write, Duration::from_mins(1));
+        assert_eq!(submitted(&mut writes), [(1, Durability::Sync)]);
+        while writes.flush.way() == Durability::Sync {
+            writes.flush.took(Durability::Sync, Duration::from_mins(1));
+        }
+        assert!(submitted(&mut writes).is_empty(), "the sync of 1 says nothing of a later write");
+        writes.completed(1, Ok(BLOCK_BYTES));
+        assert!(submitted(&mut writes).len() > 1);
+        assert_eq!(given_out(&mut writes), [1, 2]);
     }
 
     #[test]

@@ -59,6 +59,10 @@ fn serve_by<I: HostIo>(kind: Kind, config: Config) -> Result<Stop, StartError> {
         tracing::warn!("{warning}");
     }
     let log = recover(&config, data.log())?;
+    // Before the other threads are started, which inherit it.
+    if let Err(error) = system::ask_for_short_turns(limits::shard::TURN_NANOSECONDS) {
+        tracing::debug!(%error, "the scheduler gives turns of the usual length");
+    }
     let (cpus, cores) = (cpus(&config), config.shards);
     // The others first: what the log's core registers beside its ring is optional, their rings are not.
     let crew = Crew::muster::<I>(cores, &cpus)?;

@@ -1,0 +1,213 @@
+//! Which way a log write is made durable: the quicker one of two, as the machine is just now.
+//!
+//! Owns: what the writes took of late. Takes: how long each took. Gives: the way of the next.
+//! Always true: the flag is used unless it is refused or was slower than its rival; a pause from it ends.
+//! Not here: clocks, the writes (`writes`).
+//!
+//! `RWF_DSYNC` costs one sleep less than a write and an `fdatasync`. But behind an asynchronous write the kernel leaves
+//! the flush to a worker bound to one processor, and a program that does nothing but compute there keeps it waiting
+//! until the next tick: 4 ms in place of 0.2. A worker that serves an `fdatasync` of the ring may run anywhere
+//! (decision 0009).
+
+use std::time::Duration;
+
+use crate::limits::log::{
+    FLAG_PARDONED_WRITES, FLAG_PAUSE_WRITES_MAX, FLAG_PAUSE_WRITES_MIN, FLAG_SLOW_NANOSECONDS_MIN,
+};
+
+/// How a write is made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// Not at all: syncs are off.
+    None,
+    /// By the write itself, with `RWF_DSYNC`.
+    Write,
+    /// By an `fdatasync` after it.
+    Sync,
+}
+
+impl Durability {
+    /// Flags of the write.
+    pub(crate) fn write_flags(self) -> i32 {
+        match self {
+            Durability::Write => libc::RWF_DSYNC,
+            Durability::None | Durability::Sync => 0,
+        }
+    }
+}
+
+/// A flag write that takes this many times as long as one with an `fdatasync` waits for more than the disk.
+const OUT_OF_PROPORTION: u64 = 4;
+/// The usual time follows a new one by this part of their difference.
+const FOLLOWS: u64 = 8;
+
+/// The choice for one log.
+pub(super) struct Flush {
+    /// Whether `RWF_DSYNC` works here; unknown before the first write.
+    flag_works: Option<bool>,
+    /// What a write with an `fdatasync` took in the last pause, in nanoseconds.
+    sync_usual: u64,
+    /// Writes that still go without the flag.
+    paused: u32,
+    /// Writes of the next pause.
+    next_pause: u32,
+    /// The next write with the flag is the first after a pause.
+    is_back: bool,
+    /// Writes with the flag that were quick, in a row.
+    quick: u32,
+    /// Writes with the flag that may still be slow, as the disk is.
+    pardoned: u32,
+}
+
+impl Flush {
+    pub(super) fn new() -> Flush {
+        Flush {
+            flag_works: None,
+            sync_usual: 0,
+            paused: 0,
+            next_pause: FLAG_PAUSE_WRITES_MIN,
+            is_back: false,
+            quick: 0,
+            pardoned: 0,
+        }
+    }
+
+    /// The way of the next write.
+    pub(super) fn way(&self) -> Durability {
+        if self.flag_works == Some(false) || self.paused > 0 { Durability::Sync } else { Durability::Write }
+    }
+
+    /// True until one write with the flag has ended.
+    pub(super) fn is_untried(&self) -> bool {
+        self.flag_works.is_none()
+    }
+
+    /// The flag was looked at, before any other write.
+    pub(super) fn tried(&mut self, works: bool) {
+        assert!(self.is_untried(), "the flag is looked at once");
+        self.flag_works = Some(works);
+    }
+
+    /// A write that was alone under way when it began has ended well after so long.
+    pub(super) fn took(&mut self, way: Durability, time: Duration) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        match way {
+            Durability::None => {}
+            Durability::Sync => {
+                let usual = if self.sync_usual == 0 { time } else { self.sync_usual };
+                self.sync_usual = usual - usual / FOLLOWS + time / FOLLOWS;
+                self.paused = self.paused.saturating_sub(1);
+            }
+            Durability::Write => self.flag_took(time),
+        }
+    }
+
+    fn flag_took(&mut self, time: u64) {
+        let is_slow = time >= FLAG_SLOW_NANOSECONDS_MIN;
+        let is_first = std::mem::take(&mut self.is_back);
+        if is_slow && is_first && time / OUT_OF_PROPORTION < self.sync_usual {
+            // The disk is slow, whichever way.
+            self.pardoned = FLAG_PARDONED_WRITES;
+        } else if is_slow && self.pardoned == 0 {
+            self.sync_usual = 0;
+            self.paused = self.next_pause;
+            self.next_pause = (2 * self.next_pause).min(FLAG_PAUSE_WRITES_MAX);
+            (self.is_back, self.quick) = (true, 0);
+            return;
+        }
+        self.pardoned = self.pardoned.saturating_sub(1);
+        self.quick += 1;
+        if self.quick >= FLAG_PAUSE_WRITES_MIN {
+            (self.next_pause, self.quick) = (FLAG_PAUSE_WRITES_MIN, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUICK: Duration = Duration::from_micros(200);
+    const SLOW: Duration = Duration::from_millis(4);
+
+    fn tried() -> Flush {
+        let mut flush = Flush::new();
+        flush.tried(true);
+        flush
+    }
+
+    /// So many writes on a machine where the ways take so long: how many of them used the flag.
+    fn with_flag(flush: &mut Flush, writes: u32, flag: Duration, sync: Duration) -> u32 {
+        let mut count = 0;
+        for _ in 0..writes {
+            let way = flush.way();
+            count += u32::from(way == Durability::Write);
+            flush.took(way, if way == Durability::Write { flag } else { sync });
+        }
+        count
+    }
+
+    #[test]
+    fn the_flag_is_used_while_it_is_quick() {
+        let mut flush = tried();
+        assert_eq!(with_flag(&mut flush, 1_000, QUICK, QUICK), 1_000);
+        // Below a millisecond it is the disk's mood.
+        assert_eq!(with_flag(&mut flush, 10, Duration::from_micros(990), QUICK), 10);
+    }
+
+    #[test]
+    fn a_flag_that_waits_for_a_processor_is_asked_ever_less_often() {
+        let mut flush = tried();
+        let pause = FLAG_PAUSE_WRITES_MIN;
+        assert_eq!(
+            with_flag(&mut flush, 15 * pause + 4, SLOW, QUICK),
+            4,
+            "1 + 1, 1 + 2, 1 + 4, 1 + 8 pauses"
+        );
+        with_flag(&mut flush, 20 * FLAG_PAUSE_WRITES_MAX, SLOW, QUICK);
+        assert_eq!(with_flag(&mut flush, 10 * (FLAG_PAUSE_WRITES_MAX + 1), SLOW, QUICK), 10);
+        // The processor is free again: after the pause that is under way.
+        while flush.way() == Durability::Sync {
+            flush.took(Durability::Sync, QUICK);
+        }
+        assert_eq!(with_flag(&mut flush, pause, QUICK, QUICK), pause);
+        // The next time begins small.
+        assert_eq!(with_flag(&mut flush, 1 + pause, SLOW, QUICK), 1);
+        assert_eq!(flush.way(), Durability::Write);
+    }
+
+    #[test]
+    fn a_flag_that_is_slow_at_times_is_slow_for_few() {
+        let mut flush = tried();
+        let (mut slow, writes) = (0, 100_000);
+        for turn in 0..writes {
+            let way = flush.way();
+            let meets = way == Durability::Write && turn % 20 == 0;
+            slow += u32::from(meets);
+            flush.took(way, if meets { SLOW } else { QUICK });
+        }
+        assert!(slow * 1_000 < writes, "{slow} of {writes}");
+    }
+
+    #[test]
+    fn a_disk_that_has_become_slow_is_no_reason() {
+        let mut flush = tried();
+        let round = FLAG_PAUSE_WRITES_MIN + FLAG_PARDONED_WRITES;
+        let flagged = with_flag(&mut flush, 10 * round, SLOW, SLOW);
+        assert!(
+            flagged > 4 * FLAG_PARDONED_WRITES && flagged < 9 * round,
+            "both ways are looked at: {flagged}"
+        );
+        // It is quick again, but for the processor.
+        with_flag(&mut flush, round, SLOW, QUICK);
+        assert!(with_flag(&mut flush, 10 * round, SLOW, QUICK) < 10);
+    }
+
+    #[test]
+    fn where_the_flag_is_refused_there_is_no_choice() {
+        let mut flush = Flush::new();
+        assert_eq!((flush.way(), flush.is_untried()), (Durability::Write, true));
+        flush.tried(false);
+        assert_eq!(with_flag(&mut flush, 10_000, QUICK, SLOW), 0);
+    }
+}
