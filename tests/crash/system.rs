@@ -54,7 +54,8 @@ pub fn signal(child: &std::process::Child, signal: i32) {
 const IO_URING: [libc::c_long; 3] =
     [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
 
-/// What a server under a container runtime may call: a part of what the runtimes' default profiles allow.
+/// What a server, and the unit tests, may call under a container runtime: a part of what the runtimes' default profiles
+/// allow.
 const CONTAINED: &[libc::c_long] = &[
     // Files.
     libc::SYS_read,
@@ -83,6 +84,8 @@ const CONTAINED: &[libc::c_long] = &[
     libc::SYS_renameat2,
     libc::SYS_readlinkat,
     libc::SYS_faccessat,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
     libc::SYS_faccessat2,
     libc::SYS_fstatfs,
     libc::SYS_statfs,
@@ -120,6 +123,8 @@ const CONTAINED: &[libc::c_long] = &[
     libc::SYS_ppoll,
     // Processes, threads, signals.
     libc::SYS_execve,
+    libc::SYS_wait4,
+    libc::SYS_waitid,
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_futex,
@@ -166,6 +171,10 @@ const CONTAINED_OLD: &[libc::c_long] = &[
     libc::SYS_lstat,
     libc::SYS_access,
     libc::SYS_mkdir,
+    libc::SYS_chmod,
+    libc::SYS_dup2,
+    libc::SYS_fork,
+    libc::SYS_vfork,
     libc::SYS_unlink,
     libc::SYS_rename,
     libc::SYS_readlink,
