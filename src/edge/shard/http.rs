@@ -21,7 +21,7 @@ pub struct Counts {
     received_bytes: u64,
     sent_bytes: u64,
     bounds_reached: [u64; Bound::ALL.len()],
-    held_bytes: usize,
+    pub(super) held_bytes: usize,
     outstanding: usize,
     watch: watch::Counts,
     health: HealthCounters,

@@ -278,9 +278,9 @@ impl<I: Io> Loop<I> {
                 for (line, core) in lines.iter_mut().zip(1..) {
                     while let Some(message) = line.receive() {
                         match message {
-                            ToFirst::Counts(counts) => gathering.add(&counts),
+                            ToFirst::Counts(counts) => gathering.add(line, &counts),
                             ToFirst::WantMetrics => gathering.want(core),
-                            ToFirst::Drained => line.drained = true,
+                            ToFirst::Drained(last) => gathering.drained(line, last),
                         }
                     }
                 }
@@ -361,11 +361,9 @@ impl<I: Io> Loop<I> {
             gathering.want(FIRST);
         }
         if gathering.is_due() {
-            for (line, wake) in lines.iter_mut().zip(&mut to_wake[1..]) {
-                line.send(ToOther::Report);
-                *wake = true;
-            }
-            gathering.begin(shard.as_ref().map_or_else(Counts::none, Shard::counts), lines.len());
+            let own = shard.as_ref().map_or_else(Counts::none, Shard::counts);
+            let asked = gathering.begin(own, lines);
+            to_wake[1..].iter_mut().zip(asked).for_each(|(wake, asked)| *wake |= asked);
         }
         let Some((sum, cores)) = gathering.finish() else { return };
         let text = first.as_mut().expect("the first core gathers").metrics(&sum);
@@ -408,7 +406,7 @@ impl<I: Io> Loop<I> {
         let Some(since) = self.stopping_since else { return false };
         let is_late = now.since(since) >= DRAIN;
         let has_clients = self.shard.as_ref().is_some_and(|shard| !shard.front.is_empty());
-        let others_are = |lines: &[post::Line<I::Socket>]| lines.iter().all(|line| line.drained);
+        let others_are = |lines: &[post::Line<I::Socket>]| lines.iter().all(post::Line::is_drained);
         let is_done = !has_clients
             && match (&self.first, &self.post) {
                 (Some(first), Post::First(lines, _)) => {
@@ -422,7 +420,8 @@ impl<I: Io> Loop<I> {
         match &mut self.first {
             Some(first) => first.sequencer.node.stop(),
             None => {
-                self.tell_first(ToFirst::Drained);
+                let last = self.serving().counts();
+                self.tell_first(ToFirst::Drained(Box::new(last)));
                 self.wake_others();
                 // Takes the wake along.
                 self.io.wait(Some(Duration::ZERO), &mut Vec::new());

@@ -30,8 +30,8 @@ pub enum ToFirst {
     Counts(Box<Counts>),
     /// A client wants metrics.
     WantMetrics,
-    /// All clients are gone; nothing follows.
-    Drained,
+    /// All clients are gone; nothing follows these last counts.
+    Drained(Box<Counts>),
 }
 
 /// Messages on a line besides connections that can be on their way at once, in either direction.
@@ -54,8 +54,10 @@ pub enum Post<S> {
 pub struct Line<S> {
     sender: Sender<ToOther<S>>,
     receiver: Receiver<ToFirst>,
-    /// The other core's clients are gone.
-    pub drained: bool,
+    /// It was asked to report and has not yet.
+    owes: bool,
+    /// Its counts when its clients were gone: it answers no more.
+    last: Option<Box<Counts>>,
 }
 
 /// Posts for so many cores, the first core's first.
@@ -65,7 +67,7 @@ pub fn posts<S: Send>(cores: usize) -> Vec<Post<S>> {
     for _ in 1..cores {
         let (to_other, from_first) = mailbox(limits::shard::CONNECTIONS_ON_THEIR_WAY_MAX + RESERVED);
         let (to_first, from_other) = mailbox(RESERVED);
-        lines.push(Line { sender: to_other, receiver: from_other, drained: false });
+        lines.push(Line { sender: to_other, receiver: from_other, owes: false, last: None });
         others.push(Post::Other { sender: to_first, receiver: from_first });
     }
     std::iter::once(Post::First(lines, Box::default())).chain(others).collect()
@@ -75,6 +77,20 @@ impl<S> Line<S> {
     /// The next message of the other core.
     pub fn receive(&mut self) -> Option<ToFirst> {
         self.receiver.receive()
+    }
+
+    /// True once the other core's clients are gone.
+    pub fn is_drained(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// Its counts if it has ended; otherwise it is asked for them.
+    fn ask(&mut self) -> Option<&Counts> {
+        if self.last.is_none() {
+            self.owes = true;
+            self.send(ToOther::Report);
+        }
+        self.last.as_deref()
     }
 
     /// Sends a message that has room.
@@ -118,17 +134,31 @@ impl Gathering {
         self.waiting.is_empty() && !self.asked.is_empty()
     }
 
-    /// A round begins; so many others were asked to report.
-    pub fn begin(&mut self, own: Counts, others: usize) {
+    /// A round begins: who serves still is asked. True for each line whose core is to be woken.
+    pub fn begin<S>(&mut self, own: Counts, lines: &mut [Line<S>]) -> Vec<bool> {
         assert!(self.is_due());
         self.waiting = std::mem::take(&mut self.asked);
-        (self.sum, self.missing) = (Some(own), others);
+        let mut sum = own;
+        let asked = lines.iter_mut().map(|line| line.ask().map(|last| sum.add(last)).is_none());
+        let asked: Vec<bool> = asked.collect();
+        self.missing = asked.iter().filter(|asked| **asked).count();
+        self.sum = Some(sum);
+        asked
     }
 
     /// Another core's report.
-    pub fn add(&mut self, counts: &Counts) {
-        self.sum.as_mut().expect("a report was asked for").add(counts);
+    pub fn add<S>(&mut self, line: &mut Line<S>, counts: &Counts) {
+        assert!(std::mem::take(&mut line.owes), "a report was asked for");
+        self.sum.as_mut().expect("a round is under way").add(counts);
         self.missing -= 1;
+    }
+
+    /// Another core has ended; a report that it owes is made of its last counts.
+    pub fn drained<S>(&mut self, line: &mut Line<S>, last: Box<Counts>) {
+        if line.owes {
+            self.add(line, &last);
+        }
+        line.last = Some(last);
     }
 
     /// The sum, when it is complete, and the cores that wait for it.
@@ -150,17 +180,44 @@ mod tests {
         assert!(!gathering.is_due() && gathering.finish().is_none());
         gathering.want(1);
         assert!(gathering.is_due());
-        gathering.begin(Counts::none(), 2);
+        let mut lines = lines(2);
+        assert_eq!(gathering.begin(Counts::none(), &mut lines), [true, true]);
         gathering.want(0);
         assert!(!gathering.is_due(), "one round at a time");
-        gathering.add(&Counts::none());
+        gathering.add(&mut lines[1], &Counts::none());
         assert!(gathering.finish().is_none(), "one core is missing");
-        gathering.add(&Counts::none());
+        gathering.add(&mut lines[0], &Counts::none());
         assert_eq!(gathering.finish().map(|(_, cores)| cores), Some(vec![1]));
         assert!(gathering.is_due());
-        gathering.begin(Counts::none(), 0);
+        gathering.begin(Counts::none(), &mut lines[..0]);
         assert_eq!(gathering.finish().map(|(_, cores)| cores), Some(vec![0]));
         assert!(!gathering.is_due());
+    }
+
+    #[test]
+    fn who_has_ended_is_counted_and_not_waited_for() {
+        let counts = || {
+            let mut counts = Counts::none();
+            counts.held_bytes = 7;
+            counts
+        };
+        let (mut gathering, mut lines) = (Gathering::default(), lines(3));
+        gathering.drained(&mut lines[0], Box::new(counts()));
+        gathering.want(0);
+        assert_eq!(gathering.begin(counts(), &mut lines), [false, true, true]);
+        gathering.add(&mut lines[1], &counts());
+        assert!(gathering.finish().is_none());
+        // It ends with the question unread.
+        gathering.drained(&mut lines[2], Box::new(counts()));
+        assert_eq!(gathering.finish().map(|(sum, _)| sum.held_bytes), Some(4 * 7));
+        assert!(lines[0].is_drained() && !lines[1].is_drained() && lines[2].is_drained());
+    }
+
+    fn lines(others: usize) -> Vec<Line<u32>> {
+        let Some(Post::First(lines, _)) = posts(1 + others).into_iter().next() else {
+            panic!("the first core's comes first")
+        };
+        lines
     }
 
     #[test]
