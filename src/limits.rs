@@ -142,7 +142,7 @@ pub mod slice {
     /// The beginning of a read: a page of 500, as Kubernetes asks for, is answered at once.
     pub const READ_BEGIN_UNITS: u32 = 600;
     /// All long reads of a shard, per turn.
-    pub const RANGE_UNITS: u32 = 256;
+    pub const RANGE_UNITS: u32 = 128;
     /// One long read, before the next one has its turn.
     pub const RANGE_QUANTUM_UNITS: u32 = 128;
     /// Cleaning behind a compaction, per turn.
@@ -260,9 +260,9 @@ pub mod shard {
     /// Unsent bytes up to which a connection is served before those with more.
     pub const SEND_SMALL_BYTES_MAX: usize = 16 * 1024;
     /// Bytes of one send of a connection with more, while others like it wait.
-    pub const SEND_QUANTUM_BYTES: usize = 64 * 1024;
+    pub const SEND_QUANTUM_BYTES: usize = 32 * 1024;
     /// Bytes of all such sends in one turn. Beyond: the next turn.
-    pub const SEND_BYTES_PER_TURN: usize = 64 * 1024;
+    pub const SEND_BYTES_PER_TURN: usize = 32 * 1024;
     /// Pieces (iovecs) of one send.
     pub const SEND_PIECES_MAX: usize = 64;
     /// Connections that have not finished their handshake. Beyond: the oldest are closed, but none that is younger
