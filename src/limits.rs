@@ -57,7 +57,7 @@ pub mod http2 {
     /// the socket alone holds the answers back, so that this is for clients that close their windows.
     pub const SERVING_BYTES_MAX: usize = 6 << 20;
     /// See the former.
-    pub const SERVED_BYTES_MAX: usize = 4 << 20;
+    pub const SERVED_BYTES_MAX: usize = 5 << 19;
     /// Our receive window of a stream. A longer message gets more in its turn, see `LONG_MESSAGE_BYTES_AT_ONCE`.
     pub const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
     /// Our receive window of a connection.
@@ -78,7 +78,7 @@ pub mod http2 {
     pub const STALLED_SEND_BYTES_MAX: usize = 64 << 20;
     /// Of the former, memory of their own: most of a long answer lies in the key space. What watch streams queue
     /// does not count, its producers have the bounds above. Beyond: requests wait.
-    pub const ANSWER_BYTES_MAX: usize = 5 << 19;
+    pub const ANSWER_BYTES_MAX: usize = 3 << 19;
     /// Frames ready to be sent that don't wait for a window (heads, trailers, control). Beyond: connection
     /// closed; from a quarter of it on the session takes no input.
     pub const OUTPUT_BYTES_MAX: usize = 1 << 20;

@@ -103,7 +103,7 @@ fn large_metadata_on_requests_that_wait() {
     let mut number = 0_u64;
     flood("metadata", &Attack::beyond("kept_bytes"), |wire| {
         number += 1;
-        let token = format!("{number:015000}");
+        let token = format!("{number:02000}");
         wire.call(path::PUT, &[("token", &token)]);
     });
 }

@@ -136,7 +136,9 @@ fn watches_whose_answers_are_not_read() {
         key: Bytes::from_static(b"watched"),
         ..WatchCreateRequest::default()
     }));
-    let attack = Attack { settings: vec![(setting::INITIAL_WINDOW_SIZE, 0)], ..Attack::within() };
+    // It does not keep to the window of its stream.
+    let settings = vec![(setting::INITIAL_WINDOW_SIZE, 0)];
+    let attack = Attack { settings, ..Attack::beyond("cheap_frames") };
     flood("unread-watches", &attack, |wire| {
         if wire.is_new() {
             wire.call(path::WATCH, &[]);

@@ -58,6 +58,8 @@ fn fuzz(name: &str) {
         let mut input = inputs[mutate::below(&mut prng, inputs.len())].clone();
         if name == "frames" && prng.chance(2, 3) {
             mutate::frames(&mut prng, &mut input, &inputs);
+        } else if name == "log" && prng.chance(4, 5) {
+            mutate::log(&mut prng, &mut input);
         } else {
             mutate::bytes(&mut prng, &mut input, &inputs);
         }

@@ -25,9 +25,9 @@ pub(super) struct Connection {
     pub(super) is_sending: bool,
     /// In the queue of those that may have something to send.
     pub(super) is_dirty: bool,
-    /// Waits for credits.
+    /// Waits for credits, or for the next turn.
     pub(super) is_starved: bool,
-    receive_paused: bool,
+    pub(super) receive_paused: bool,
     /// The client sends nothing more.
     ended: bool,
     timer: Option<Monotonic>,

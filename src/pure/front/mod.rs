@@ -109,7 +109,7 @@ pub struct Front {
     /// Wishes not yet answered, and the bytes of their payloads.
     outstanding: usize,
     outstanding_bytes: usize,
-    /// Connections whose events wait for credits.
+    /// Connections whose events wait for credits, or whose input waits for the next turn.
     starved: VecDeque<Key>,
     /// Connections that may have something to send, and commands for the loop.
     dirty: VecDeque<Key>,
@@ -300,9 +300,9 @@ impl Front {
         None
     }
 
-    /// True if connections with much to send wait for the next turn's budget.
+    /// True if the next turn has something to do for connections: they have much to send, or input that waits.
     pub fn has_bulk(&self) -> bool {
-        !self.bulk.is_empty()
+        !self.bulk.is_empty() || !self.starved.is_empty() && self.has_credit()
     }
 
     fn transmit(&mut self, key: Key, transmit: &mut Transmit) -> Option<Outgoing> {
@@ -321,6 +321,11 @@ impl Front {
         if connection.session.wants_close() {
             self.forget(key);
             return Some(Outgoing::Close(key));
+        }
+        if connection.receive_paused && !connection.is_starved && connection.session.wants_read() {
+            // What it had to send is gone, and no end of a send will say so: the next turn goes on with its input.
+            connection.is_starved = true;
+            self.starved.push_back(key);
         }
         None
     }

@@ -66,6 +66,8 @@ struct Pending {
 const STREAM_BYTES: usize = 1_024;
 /// Of the former, its slot and its place in the index.
 const SLOT_BYTES: usize = 192;
+/// What an event takes that waits: its place in a queue that doubles, and its message's own memory.
+const EVENT_BYTES: usize = 2 * size_of::<Pending>() + 64;
 
 const _: () = assert!(STREAMS_LIVE_MAX * SLOT_BYTES <= SERVING_BYTES_MAX);
 
@@ -237,7 +239,7 @@ impl Rpc {
     /// Memory of streams, of calls that wait to be taken, of answers that wait to be sent.
     fn serving_bytes(&self) -> usize {
         self.connection.streams_live() * SLOT_BYTES
-            + (self.events.len() + self.held_calls.len()) * size_of::<Pending>()
+            + (self.events.len() + self.held_calls.len()) * EVENT_BYTES
             + self.event_bytes
             + self.connection.answer_bytes()
     }
