@@ -34,6 +34,8 @@ pub(super) struct Rpc {
     held_calls: VecDeque<Pending>,
     /// Bytes of messages among both.
     event_bytes: usize,
+    /// Some of them may be of streams that are over.
+    has_dead_events: bool,
     /// Input that came while none was taken.
     unread: VecDeque<Vec<u8>>,
     message_bytes_max: usize,
@@ -171,6 +173,7 @@ impl Rpc {
             events: VecDeque::new(),
             held_calls: VecDeque::new(),
             event_bytes: 0,
+            has_dead_events: false,
             unread: VecDeque::new(),
             message_bytes_max: config.message_bytes_max,
             unfinished_bytes: 0,
@@ -187,6 +190,7 @@ impl Rpc {
             if self.connection.is_closed() {
                 return;
             }
+            self.drop_dead_events();
             if self.unread.is_empty() && self.wants_read() {
                 self.read(now, part);
             } else {
@@ -197,6 +201,7 @@ impl Rpc {
     }
 
     pub(super) fn handle_unread(&mut self, now: Monotonic) -> bool {
+        self.drop_dead_events();
         if self.unread.is_empty() || !self.wants_read() {
             return false;
         }
@@ -224,6 +229,26 @@ impl Rpc {
         self.delayed_until = self.connection.delayed_until(now);
         if self.connection.is_closed() {
             self.handle_disconnect();
+        }
+    }
+
+    /// Before input has to wait: what nobody would be told of needs no room. So a client whose requests all come to
+    /// nothing is not slowed down but soon reaches the bound of those.
+    fn drop_dead_events(&mut self) {
+        let is_short = self.events.len() >= EVENTS_WAITING_MAX || self.serving_bytes() > SERVED_BYTES_MAX;
+        if !is_short || !mem::take(&mut self.has_dead_events) {
+            return;
+        }
+        let Rpc { connection, events, held_calls, event_bytes, .. } = self;
+        for queue in [events, held_calls] {
+            queue.retain(|pending| {
+                let is_dead = of_call(&pending.event).is_some_and(|stream| connection.find(stream).is_none());
+                if is_dead {
+                    *event_bytes -= pending.window_bytes;
+                    connection.credit(pending.window_bytes as i64);
+                }
+                !is_dead
+            });
         }
     }
 
@@ -342,14 +367,8 @@ impl Rpc {
     /// False when the event is of a call that has ended before the application heard of it: no work is done for
     /// it. Everything of a call that was heard of is told.
     fn deliver(&mut self, event: &SessionEvent) -> bool {
-        let (stream, tells) = match event {
-            SessionEvent::Call { stream, .. } | SessionEvent::Request { stream, .. } => (*stream, true),
-            SessionEvent::Message { stream, .. } | SessionEvent::HalfClosed { stream } => (*stream, false),
-            SessionEvent::Cancelled { .. }
-            | SessionEvent::DeadlineExceeded { .. }
-            | SessionEvent::Room { .. }
-            | SessionEvent::Http1(_) => return true,
-        };
+        let Some(stream) = of_call(event) else { return true };
+        let tells = matches!(event, SessionEvent::Call { .. } | SessionEvent::Request { .. });
         let Some(key) = self.connection.find(stream) else { return false };
         let call = self.connection.app_mut(key).expect("found alive");
         call.delivered |= tells;
@@ -870,6 +889,7 @@ impl Rpc {
         if call.phase == Phase::Told && call.delivered {
             self.push(SessionEvent::Cancelled { stream });
         }
+        self.has_dead_events = true;
     }
 
     /// The connection, or the shard, keeps too much for its clients.
@@ -897,6 +917,7 @@ impl Rpc {
         // Also when the answer was given but waits for windows: nobody will read it in time.
         self.connection.drop_queue(key);
         self.end_answer(key, Code::DeadlineExceeded, "context deadline exceeded");
+        self.has_dead_events = true;
         if told {
             self.push(SessionEvent::DeadlineExceeded { stream });
         }
@@ -909,6 +930,20 @@ impl Rpc {
     fn push_message(&mut self, event: SessionEvent, window_bytes: usize, flag: u8, encoding: Encoding) {
         self.event_bytes += window_bytes;
         self.events.push_back(Pending { event, window_bytes, flag, encoding });
+    }
+}
+
+/// The call whose event it is, if it needs that call to be alive.
+fn of_call(event: &SessionEvent) -> Option<StreamId> {
+    match event {
+        SessionEvent::Call { stream, .. }
+        | SessionEvent::Request { stream, .. }
+        | SessionEvent::Message { stream, .. }
+        | SessionEvent::HalfClosed { stream } => Some(*stream),
+        SessionEvent::Cancelled { .. }
+        | SessionEvent::DeadlineExceeded { .. }
+        | SessionEvent::Room { .. }
+        | SessionEvent::Http1(_) => None,
     }
 }
 
