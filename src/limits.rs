@@ -50,14 +50,14 @@ pub mod http2 {
     pub const HPACK_TABLE_BYTES_MAX: usize = 4_096;
     /// Changes of the table's size in one header block. Beyond: COMPRESSION_ERROR.
     pub const HPACK_SIZE_UPDATES_MAX: usize = 2;
-    /// Live streams whatever the settings say; their tables take some 6 MiB. Beyond: REFUSED_STREAM.
-    pub const STREAMS_LIVE_MAX: usize = 32_768;
+    /// Live streams whatever the settings say; their tables take some 4 MiB. Beyond: REFUSED_STREAM.
+    pub const STREAMS_LIVE_MAX: usize = 20_000;
     /// Memory of a connection's streams, of calls that wait to be made, of answers that wait to be sent. Beyond: new
     /// streams get REFUSED_STREAM, which clients may send again. From `SERVED_BYTES_MAX` on nothing is read while
     /// the socket alone holds the answers back, so that this is for clients that close their windows.
     pub const SERVING_BYTES_MAX: usize = 6 << 20;
     /// See the former.
-    pub const SERVED_BYTES_MAX: usize = 5 << 19;
+    pub const SERVED_BYTES_MAX: usize = 3 << 19;
     /// Our receive window of a stream. A longer message gets more in its turn, see `LONG_MESSAGE_BYTES_AT_ONCE`.
     pub const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
     /// Our receive window of a connection.
@@ -78,7 +78,7 @@ pub mod http2 {
     pub const STALLED_SEND_BYTES_MAX: usize = 64 << 20;
     /// Of the former, memory of their own: most of a long answer lies in the key space. What watch streams queue
     /// does not count, its producers have the bounds above. Beyond: requests wait.
-    pub const ANSWER_BYTES_MAX: usize = 3 << 19;
+    pub const ANSWER_BYTES_MAX: usize = 1 << 20;
     /// Frames ready to be sent that don't wait for a window (heads, trailers, control). Beyond: connection
     /// closed; from a quarter of it on the session takes no input.
     pub const OUTPUT_BYTES_MAX: usize = 1 << 20;

@@ -1,11 +1,16 @@
 //! Requests that are begun and not ended, or ended at once.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc;
+
 use bytes::Bytes;
 use etchd::pure::api::codec::encode;
 use etchd::pure::api::requests::{WatchCancelRequest, WatchCreateRequest, WatchRequest};
-use etchd::pure::wire::h2::frame::{flag, kind, setting};
+use etchd::pure::wire::grpc::message::Assembler;
+use etchd::pure::wire::h2::frame::{self, FrameHead, HEAD_BYTES, PREFACE, flag, kind, setting};
 
-use super::hostile::{Attack, GROWTH_BYTES_MAX, flood};
+use super::hostile::{Attack, GROWTH_BYTES_MAX, Target, Wire, flood};
 use crate::crash::client::{everything, get, path, put};
 
 /// CVE-2023-44487 in its plain form: a head, a reset.
@@ -145,6 +150,70 @@ fn watches_whose_answers_are_not_read() {
         }
         wire.message(1, &create, false);
     });
+}
+
+/// Not hostile: a hundred thousand watches in one go, by a client that keeps to its windows and reads as it can.
+#[test]
+fn watches_in_one_go() {
+    const WATCHES: usize = 100_000;
+    let target = Target::start("many-watches");
+    let create = encode(&WatchRequest::Create(WatchCreateRequest {
+        key: Bytes::from_static(b"watched"),
+        ..WatchCreateRequest::default()
+    }));
+    let mut socket = TcpStream::connect(("127.0.0.1", target.port)).expect("the server takes connections");
+    let mut wire = Wire { out: PREFACE.to_vec(), frames: 0, stream: 1 };
+    frame::write_settings(&mut wire.out, &[]);
+    frame::write_settings_ack(&mut wire.out);
+    wire.call(path::WATCH, &[]);
+    let (say, told) = mpsc::channel();
+    let mut reading = socket.try_clone().expect("descriptors are left");
+    let reader = std::thread::spawn(move || {
+        let (mut answers, mut created) = (Assembler::default(), 0);
+        while created < WATCHES {
+            let mut head = [0; HEAD_BYTES];
+            reading.read_exact(&mut head).expect("the server answers");
+            let head = FrameHead::parse(&head);
+            let mut payload = vec![0; head.length as usize];
+            reading.read_exact(&mut payload).expect("the server answers");
+            assert!(!matches!(head.kind, kind::RST_STREAM | kind::GOAWAY), "{payload:?}");
+            let mut rest = &payload[..];
+            while head.kind == kind::DATA && !rest.is_empty() {
+                let whole = answers.feed(&mut rest, 1 << 20).expect("answers are short");
+                created += usize::from(whole.is_some());
+            }
+            say.send((head, payload)).expect("the writer waits for it");
+        }
+    });
+    let (mut sent, mut windows) = (0, [65_535, 65_535]);
+    // Until the reader has all.
+    loop {
+        while sent < WATCHES && windows.iter().all(|window| *window >= 100) {
+            let before = wire.out.len();
+            wire.message(1, &create, false);
+            let bytes = wire.out.len() - before - HEAD_BYTES;
+            windows = windows.map(|window| window - bytes);
+            sent += 1;
+        }
+        socket.write_all(&wire.out).expect("the server reads");
+        wire.out.clear();
+        let Ok((head, payload)) = told.recv() else { break };
+        match head.kind {
+            kind::WINDOW_UPDATE => {
+                let increment = payload.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+                windows[usize::from(head.stream > 0)] += increment;
+            }
+            kind::DATA => {
+                wire.window(0, head.length);
+                wire.window(1, head.length);
+            }
+            _ => {}
+        }
+    }
+    reader.join().expect("all watches were created");
+    println!("many-watches: grew {} KiB", target.growth_bytes() >> 10);
+    assert_eq!(target.breaches_all(), Vec::<String>::new());
+    target.stop();
 }
 
 /// The same with streams.

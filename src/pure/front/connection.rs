@@ -267,7 +267,7 @@ impl Front {
 
     /// Sessions hold more than the shard has for them.
     fn is_pressed(&self) -> bool {
-        self.held_bytes > limits::shard::SHARD_HELD_BYTES_MAX
+        self.held_bytes > self.held_bytes_max
     }
 
     /// Gives up a connection for a bound of the shard.

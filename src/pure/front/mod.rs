@@ -124,6 +124,8 @@ pub struct Front {
     sent_bytes: u64,
     /// Wishes at once.
     credits: usize,
+    /// Bytes that its sessions may hold.
+    held_bytes_max: usize,
     /// Canary M24: every so many writes are answered with an error after they were proposed; 0 is never.
     #[cfg(any(test, feature = "testing"))]
     deny_every: u64,
@@ -174,6 +176,7 @@ impl Front {
             received_bytes: 0,
             sent_bytes: 0,
             credits: limits::request::PROPOSALS_OUTSTANDING_MAX,
+            held_bytes_max: limits::shard::SHARD_HELD_BYTES_MAX,
             #[cfg(any(test, feature = "testing"))]
             deny_every: 0,
             config,
@@ -418,6 +421,12 @@ impl Front {
     pub fn set_credits(&mut self, credits: usize) {
         assert!(credits <= limits::request::PROPOSALS_OUTSTANDING_MAX, "mailboxes hold so many");
         self.credits = credits;
+    }
+
+    /// Gives it less memory for its sessions than the server has, so that a test gets to its end.
+    #[cfg(test)]
+    fn set_held_bytes_max(&mut self, bytes: usize) {
+        self.held_bytes_max = bytes;
     }
 
     /// Canary M24.

@@ -3,8 +3,6 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use bytes::Bytes;
-
 use super::deadlines::Deadlines;
 use super::{Config, SessionEvent};
 use crate::limits::http2::{
@@ -60,8 +58,7 @@ struct Pending {
     /// Bytes of the client's windows that it holds, and of its message.
     window_bytes: usize,
     /// Of its message, which is inflated when it is taken: nothing bounds what comes out of many.
-    flag: u8,
-    encoding: Encoding,
+    is_compressed: bool,
 }
 
 /// What a live stream takes besides what it keeps: its place in tables, a deadline, a call of the application.
@@ -329,7 +326,7 @@ impl Rpc {
 
     /// An event's time has come. None: it is of no interest any more, or its message can't be decoded.
     fn take(&mut self, pending: Pending) -> Option<SessionEvent> {
-        let Pending { mut event, window_bytes, flag, encoding } = pending;
+        let Pending { mut event, window_bytes, is_compressed } = pending;
         if window_bytes > 0 {
             self.event_bytes -= window_bytes;
             self.connection.credit(window_bytes as i64);
@@ -343,11 +340,11 @@ impl Rpc {
         if !self.deliver(&event) {
             return None;
         }
-        if flag != 0
+        if is_compressed
             && let SessionEvent::Call { stream, message, .. } | SessionEvent::Message { stream, message } =
                 &mut event
         {
-            match decode(flag, mem::take(message), encoding, self.message_bytes_max) {
+            match gzip::inflate(message, self.message_bytes_max) {
                 Ok(inflated) => *message = inflated,
                 Err(status) => {
                     let key = self.connection.find(*stream)?;
@@ -616,6 +613,7 @@ impl Rpc {
         let (told, delivered) = (call.phase == Phase::Told, call.delivered);
         self.connection.drop_queue(key);
         self.end_answer(key, status.code, &status.text);
+        self.has_dead_events = true;
         if told {
             // As bad as a reset: work was begun for nothing.
             self.connection.charge_reset();
@@ -810,6 +808,10 @@ impl Rpc {
     /// A whole message. Gives the bytes whose window its event holds.
     fn message(&mut self, key: Key, framed: Framed) -> usize {
         let call = self.connection.app_mut(key).expect("called for a live stream");
+        if let Err(status) = check_flag(framed.flag, call.encoding) {
+            self.fail(key, &status);
+            return 0;
+        }
         let held = PREFIX_BYTES + framed.bytes.len();
         match (call.kind, call.phase) {
             (RpcKind::ServerStream, Phase::Waiting) => {
@@ -826,10 +828,9 @@ impl Rpc {
                 0
             }
             (RpcKind::ClientStream, _) => {
-                let encoding = call.encoding;
                 let stream = self.connection.stream_of(key).expect("alive");
                 let event = SessionEvent::Message { stream, message: framed.bytes };
-                self.push_message(event, held, framed.flag, encoding);
+                self.push_message(event, held, framed.flag != 0);
                 held
             }
             (RpcKind::Unary, _) => {
@@ -845,9 +846,9 @@ impl Rpc {
         let call = self.connection.app_mut(key).expect("called for a live stream");
         call.phase = Phase::Told;
         self.waiting_bytes -= call.meta.text_bytes();
-        let (route, encoding, meta) = (call.route, call.encoding, take_meta(&mut call.meta));
+        let (route, meta) = (call.route, take_meta(&mut call.meta));
         let event = SessionEvent::Call { stream, route, meta, message: framed.bytes };
-        self.push_message(event, window_bytes, framed.flag, encoding);
+        self.push_message(event, window_bytes, framed.flag != 0);
     }
 
     /// The request has ended.
@@ -924,12 +925,12 @@ impl Rpc {
     }
 
     fn push(&mut self, event: SessionEvent) {
-        self.push_message(event, 0, 0, Encoding::Identity);
+        self.push_message(event, 0, false);
     }
 
-    fn push_message(&mut self, event: SessionEvent, window_bytes: usize, flag: u8, encoding: Encoding) {
+    fn push_message(&mut self, event: SessionEvent, window_bytes: usize, is_compressed: bool) {
         self.event_bytes += window_bytes;
-        self.events.push_back(Pending { event, window_bytes, flag, encoding });
+        self.events.push_back(Pending { event, window_bytes, is_compressed });
     }
 }
 
@@ -959,11 +960,10 @@ fn shrink<T>(queue: &mut VecDeque<T>) {
     }
 }
 
-/// The payload of a message by its flag (`checkRecvPayload` of grpc-go).
-fn decode(flag: u8, bytes: Bytes, encoding: Encoding, bytes_max: usize) -> Result<Bytes, Status> {
+/// Whether a message may have this flag (`checkRecvPayload` of grpc-go).
+fn check_flag(flag: u8, encoding: Encoding) -> Result<(), Status> {
     match (flag, encoding) {
-        (0, _) => Ok(bytes),
-        (1, Encoding::Gzip) => gzip::inflate(&bytes, bytes_max),
+        (0, _) | (1, Encoding::Gzip) => Ok(()),
         (1, Encoding::Identity) => {
             Err(Status::new(Code::Internal, "grpc: compressed flag set with identity or empty encoding"))
         }
