@@ -30,26 +30,23 @@ pub fn write_out(folder: &Path, inputs: &[Vec<u8>]) {
     }
 }
 
-/// The files of a folder as one file, shortest first; those that are too long to keep are left out.
+/// The files of a folder as one file, shortest first, until it is as long as is worth keeping.
 pub fn pack(folder: &Path, target: &Path) {
-    const INPUT_BYTES_MAX: usize = 4 * 1024;
-    const BYTES_MAX: usize = 128 * 1024;
+    const BYTES_MAX: usize = 24 * 1024;
     let files = fs::read_dir(folder).expect("lists the inputs").map(|file| file.expect("lists").path());
     let mut inputs: Vec<Vec<u8>> = files.map(|path| fs::read(path).expect("reads an input")).collect();
     inputs.sort_by_key(|input| (input.len(), input.clone()));
     inputs.dedup();
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    let mut bytes = 0;
-    for input in inputs.iter().filter(|input| input.len() <= INPUT_BYTES_MAX) {
-        bytes += 4 + input.len();
-        if bytes > BYTES_MAX {
+    for input in inputs {
+        let length = u32::try_from(input.len()).expect("inputs are short");
+        encoder.write_all(&length.to_be_bytes()).expect("memory has room");
+        encoder.write_all(&input).expect("memory has room");
+        encoder.flush().expect("memory has room");
+        if encoder.get_ref().len() > BYTES_MAX {
             break;
         }
-        encoder
-            .write_all(&u32::try_from(input.len()).expect("inputs are short").to_be_bytes())
-            .expect("memory");
-        encoder.write_all(input).expect("memory");
     }
     fs::create_dir_all(target.parent().expect("a file is in a folder")).expect("makes the folder");
-    fs::write(target, encoder.finish().expect("memory")).expect("writes the corpus");
+    fs::write(target, encoder.finish().expect("memory has room")).expect("writes the corpus");
 }

@@ -57,7 +57,7 @@ impl Server {
                 Received::Data { key, bytes, end } => {
                     let line = format!("data {} {end}", bytes.len());
                     let length = bytes.len() as i64;
-                    self.connection.credit(length as i64);
+                    self.connection.credit(length);
                     self.connection.credit_stream(key, length as usize);
                     line
                 }
