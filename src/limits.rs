@@ -50,26 +50,38 @@ pub mod http2 {
     pub const HPACK_TABLE_BYTES_MAX: usize = 4_096;
     /// Changes of the table's size in one header block. Beyond: COMPRESSION_ERROR.
     pub const HPACK_SIZE_UPDATES_MAX: usize = 2;
-    /// Live streams whatever the settings say. Beyond: REFUSED_STREAM.
-    pub const STREAMS_LIVE_MAX: usize = 65_536;
-    /// Our receive window of a stream.
-    pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+    /// Live streams whatever the settings say; their tables take some 4 MiB. Beyond: REFUSED_STREAM.
+    pub const STREAMS_LIVE_MAX: usize = 20_000;
+    /// Memory of a connection's streams, of calls that wait to be made, of answers that wait to be sent. Beyond: new
+    /// streams get REFUSED_STREAM, which clients may send again. From `SERVED_BYTES_MAX` on nothing is read while
+    /// the socket alone holds the answers back, so that this is for clients that close their windows.
+    pub const SERVING_BYTES_MAX: usize = 6 << 20;
+    /// See the former.
+    pub const SERVED_BYTES_MAX: usize = 3 << 19;
+    /// Our receive window of a stream. A longer message gets more in its turn, see `LONG_MESSAGE_BYTES_AT_ONCE`.
+    pub const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
     /// Our receive window of a connection.
-    pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+    pub const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+    /// Bytes of messages longer than a stream's window that are let in at a time; one at least. Beyond: they wait for
+    /// their turn, with a window's worth here each. So a client may begin as many as it likes.
+    pub const LONG_MESSAGE_BYTES_AT_ONCE: usize = 4 << 20;
     /// Control replies (PING and SETTINGS acks, RST) waiting to be sent. Beyond: connection closed.
     pub const CONTROL_REPLIES_MAX: usize = 256;
     /// Bytes of answers queued on a stream before its producer has to wait.
-    pub const STREAM_SEND_BYTES_MAX: usize = 1 << 20;
+    pub const STREAM_SEND_BYTES_MAX: usize = 256 * 1024;
     /// Bytes of answers queued on a connection before its producers have to wait.
-    pub const CONNECTION_SEND_BYTES_MAX: usize = 8 << 20;
+    pub const CONNECTION_SEND_BYTES_MAX: usize = 2 << 20;
     /// Of the former, what each stream may queue whatever the others do: one that is not read must not silence all.
-    pub const STREAM_SEND_BYTES_MIN: usize = 64 * 1024;
+    pub const STREAM_SEND_BYTES_MIN: usize = 4 * 1024;
     /// Bytes of answers queued on a connection if all but `CONNECTION_SEND_BYTES_MAX` of them wait for the windows of
     /// their own streams. Beyond: its requests wait.
     pub const STALLED_SEND_BYTES_MAX: usize = 64 << 20;
+    /// Of the former, memory of their own: most of a long answer lies in the key space. What watch streams queue
+    /// does not count, its producers have the bounds above. Beyond: requests wait.
+    pub const ANSWER_BYTES_MAX: usize = 1 << 20;
     /// Frames ready to be sent that don't wait for a window (heads, trailers, control). Beyond: connection
-    /// closed; from a quarter of it on the session asks not to be read.
-    pub const OUTPUT_BYTES_MAX: usize = 4 << 20;
+    /// closed; from a quarter of it on the session takes no input.
+    pub const OUTPUT_BYTES_MAX: usize = 1 << 20;
     /// Whole short answers join those frames directly. Beyond: they are queued on their streams.
     pub const DIRECT_OUTPUT_BYTES_MAX: usize = 64 * 1024;
     /// Pieces of answers up to this are copied together, longer ones are sent from where they lie.
@@ -92,12 +104,17 @@ pub mod http2 {
     pub const RESETS_BURST: u32 = 10_000;
     /// What comes back of those each second.
     pub const RESETS_PER_SECOND: u32 = 1_000;
-    /// Bytes of unfinished messages, of whole ones that wait for the end of their request or were inflated, and of
-    /// metadata of requests without a message. Beyond: the stream that adds more is reset with ENHANCE_YOUR_CALM.
-    pub const UNFINISHED_MESSAGE_BYTES_MAX: usize = 64 << 20;
-    /// Events of a connection that its driver has not taken. Beyond: ENHANCE_YOUR_CALM (windows bind long
-    /// messages far earlier; this is for empty messages and for requests that are reset at once).
-    pub const EVENTS_WAITING_MAX: usize = 262_144;
+    /// Bytes of unfinished messages, and of what comes on streams whose requests wait. Beyond: the stream that adds
+    /// more is reset, with REFUSED_STREAM if nothing was done for it. It is more than the other bounds of a
+    /// connection because a client that sends a thousand messages of more than a frame by turns has a frame of each
+    /// here before the first is whole; windows can't tell it to finish one after the other, for the connection's
+    /// window is open to all streams: held back, it would stop those that could end.
+    pub const UNFINISHED_MESSAGE_BYTES_MAX: usize = 16 << 20;
+    /// Bytes of whole messages that wait for the end of their request or were inflated, and of metadata of requests
+    /// without a message. Beyond: as above.
+    pub const WAITING_BYTES_MAX: usize = 3 << 20;
+    /// Events of a connection that its driver has not taken. Beyond: no input is taken.
+    pub const EVENTS_WAITING_MAX: usize = 4_096;
     /// Text of a status, before percent-encoding. Beyond: cut.
     pub const STATUS_TEXT_BYTES_MAX: usize = 4_096;
     /// What follows `application/grpc+` in content-type, to be echoed. Beyond: 415.
@@ -131,7 +148,12 @@ pub mod http2 {
     const _: () = assert!(DIRECT_OUTPUT_BYTES_MAX + FRAME_BYTES_MAX < OUTPUT_BYTES_MAX / 4);
     // A status percent-encodes to three times its length and has to fit one HEADERS frame.
     const _: () = assert!(3 * STATUS_TEXT_BYTES_MAX + 1_024 <= FRAME_BYTES_MAX);
-    const _: () = assert!(EVENTS_WAITING_MAX > 3 * STREAMS_LIVE_MAX);
+    const _: () = assert!(ANSWER_BYTES_MAX < SERVED_BYTES_MAX && SERVED_BYTES_MAX < SERVING_BYTES_MAX);
+    // A whole message fits beside what all streams have begun.
+    const _: () = assert!(
+        LONG_MESSAGE_BYTES_AT_ONCE + super::request::REQUEST_BYTES_MAX_DEFAULT
+            <= UNFINISHED_MESSAGE_BYTES_MAX / 2
+    );
     const _: () = assert!(COPIED_PIECE_BYTES_MAX < FRAME_BYTES_MAX);
 }
 
@@ -153,8 +175,8 @@ pub mod slice {
 
 /// Watches.
 pub mod watch {
-    /// Bytes of messages that wait on a stream while its client goes on asking. Beyond: the stream is ended.
-    pub const UNREAD_ANSWERS_BYTES_MAX: usize = 32 << 20;
+    /// Bytes of messages that wait on a stream while its client goes on asking. Beyond: its requests wait.
+    pub const UNREAD_ANSWERS_BYTES_MAX: usize = 256 * 1024;
     /// Watches on one stream. Beyond: created and cancelled at once.
     pub const WATCHES_PER_STREAM_MAX: usize = 1_000_000;
     /// Distinct revisions that one catch-up response holds at most (as etcd).

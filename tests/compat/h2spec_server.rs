@@ -83,7 +83,8 @@ fn codec(mut socket: TcpStream) {
             let ended = match received {
                 Received::Head { key, end, .. } => end.then_some(key),
                 Received::Data { key, bytes, end } => {
-                    connection.credit(Some(key), bytes.len() as i64);
+                    connection.credit(bytes.len() as i64);
+                    connection.credit_stream(key, bytes.len());
                     end.then_some(key)
                 }
                 Received::End { key } => Some(key),

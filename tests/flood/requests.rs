@@ -1,11 +1,16 @@
 //! Requests that are begun and not ended, or ended at once.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc;
+
 use bytes::Bytes;
 use etchd::pure::api::codec::encode;
 use etchd::pure::api::requests::{WatchCancelRequest, WatchCreateRequest, WatchRequest};
-use etchd::pure::wire::h2::frame::{flag, kind, setting};
+use etchd::pure::wire::grpc::message::Assembler;
+use etchd::pure::wire::h2::frame::{self, FrameHead, HEAD_BYTES, PREFACE, flag, kind, setting};
 
-use super::hostile::{Attack, flood};
+use super::hostile::{Attack, GROWTH_BYTES_MAX, Target, Wire, flood};
 use crate::crash::client::{everything, get, path, put};
 
 /// CVE-2023-44487 in its plain form: a head, a reset.
@@ -60,9 +65,7 @@ fn streams_that_fail_by_their_messages() {
 #[test]
 fn timeouts_of_a_nanosecond() {
     let message = encode(&get(b"served/1"));
-    // Answers may wait for a client that reads slowly: `limits::http2::CONNECTION_SEND_BYTES_MAX`, and their streams.
-    let attack = Attack { growth_bytes_max: 4 * (8 << 20), ..Attack::within() };
-    flood("timeouts", &attack, |wire| {
+    flood("timeouts", &Attack::within(), |wire| {
         let stream = wire.call(path::RANGE, &[("grpc-timeout", "1n")]);
         wire.message(stream, &message, true);
     });
@@ -71,8 +74,7 @@ fn timeouts_of_a_nanosecond() {
 /// Streams that are opened and nothing else: refused above the bound.
 #[test]
 fn streams_that_wait() {
-    let attack = Attack { growth_bytes_max: 64 << 20, ..Attack::beyond("streams") };
-    flood("streams", &attack, |wire| {
+    flood("streams", &Attack::beyond("streams"), |wire| {
         wire.call(path::RANGE, &[]);
     });
 }
@@ -81,8 +83,8 @@ fn streams_that_wait() {
 #[test]
 fn half_messages() {
     let half = vec![b'h'; 16_000];
-    let attack =
-        Attack { frames: 60_000, growth_bytes_max: (64 << 20) + (16 << 20), ..Attack::beyond("kept_bytes") };
+    // `limits::http2::UNFINISHED_MESSAGE_BYTES_MAX` says why it is more.
+    let attack = Attack { growth_bytes_max: (16 << 20) + GROWTH_BYTES_MAX, ..Attack::beyond("kept_bytes") };
     flood("half-messages", &attack, |wire| {
         let stream = wire.call(path::PUT, &[]);
         let mut body = vec![0, 0, 16, 0, 0];
@@ -95,9 +97,7 @@ fn half_messages() {
 #[test]
 fn whole_messages_of_requests_that_do_not_end() {
     let whole = vec![b'h'; 16_000];
-    let attack =
-        Attack { frames: 60_000, growth_bytes_max: (64 << 20) + (16 << 20), ..Attack::beyond("kept_bytes") };
-    flood("whole-messages", &attack, |wire| {
+    flood("whole-messages", &Attack::beyond("kept_bytes"), |wire| {
         let stream = wire.call("/grpc.health.v1.Health/Watch", &[]);
         wire.message(stream, &whole, false);
     });
@@ -124,9 +124,7 @@ fn watches_that_come_and_go() {
         ..WatchCreateRequest::default()
     }));
     let cancel = encode(&WatchRequest::Cancel(WatchCancelRequest { watch_id: 7 }));
-    // Messages that come in one go wait as events of the session, up to their bound.
-    let attack = Attack { may_breach: Some("events"), growth_bytes_max: 64 << 20, ..Attack::within() };
-    flood("watches", &attack, |wire| {
+    flood("watches", &Attack::within(), |wire| {
         let stream = wire.call(path::WATCH, &[]);
         for _ in 0..500 {
             wire.message(stream, &create, false);
@@ -136,25 +134,86 @@ fn watches_that_come_and_go() {
     });
 }
 
-/// Watches that are made, and no answer is read: the stream ends at its bound.
+/// Watches that are made, and no answer is read: more are made when they are.
 #[test]
 fn watches_whose_answers_are_not_read() {
     let create = encode(&WatchRequest::Create(WatchCreateRequest {
         key: Bytes::from_static(b"watched"),
         ..WatchCreateRequest::default()
     }));
-    let attack = Attack {
-        settings: vec![(setting::INITIAL_WINDOW_SIZE, 0)],
-        // `limits::watch::UNREAD_ANSWERS_BYTES_MAX`, and the watches until then.
-        growth_bytes_max: 3 * (32 << 20),
-        ..Attack::within()
-    };
+    // It does not keep to the window of its stream.
+    let settings = vec![(setting::INITIAL_WINDOW_SIZE, 0)];
+    let attack = Attack { settings, ..Attack::beyond("cheap_frames") };
     flood("unread-watches", &attack, |wire| {
         if wire.is_new() {
             wire.call(path::WATCH, &[]);
         }
         wire.message(1, &create, false);
     });
+}
+
+/// Not hostile: a hundred thousand watches in one go, by a client that keeps to its windows and reads as it can.
+#[test]
+fn watches_in_one_go() {
+    const WATCHES: usize = 100_000;
+    let target = Target::start("many-watches");
+    let create = encode(&WatchRequest::Create(WatchCreateRequest {
+        key: Bytes::from_static(b"watched"),
+        ..WatchCreateRequest::default()
+    }));
+    let mut socket = TcpStream::connect(("127.0.0.1", target.port)).expect("the server takes connections");
+    let mut wire = Wire { out: PREFACE.to_vec(), frames: 0, stream: 1 };
+    frame::write_settings(&mut wire.out, &[]);
+    frame::write_settings_ack(&mut wire.out);
+    wire.call(path::WATCH, &[]);
+    let (say, told) = mpsc::channel();
+    let mut reading = socket.try_clone().expect("descriptors are left");
+    let reader = std::thread::spawn(move || {
+        let (mut answers, mut created) = (Assembler::default(), 0);
+        while created < WATCHES {
+            let mut head = [0; HEAD_BYTES];
+            reading.read_exact(&mut head).expect("the server answers");
+            let head = FrameHead::parse(&head);
+            let mut payload = vec![0; head.length as usize];
+            reading.read_exact(&mut payload).expect("the server answers");
+            assert!(!matches!(head.kind, kind::RST_STREAM | kind::GOAWAY), "{payload:?}");
+            let mut rest = &payload[..];
+            while head.kind == kind::DATA && !rest.is_empty() {
+                let whole = answers.feed(&mut rest, 1 << 20).expect("answers are short");
+                created += usize::from(whole.is_some());
+            }
+            say.send((head, payload)).expect("the writer waits for it");
+        }
+    });
+    let (mut sent, mut windows) = (0, [65_535, 65_535]);
+    // Until the reader has all.
+    loop {
+        while sent < WATCHES && windows.iter().all(|window| *window >= 100) {
+            let before = wire.out.len();
+            wire.message(1, &create, false);
+            let bytes = wire.out.len() - before - HEAD_BYTES;
+            windows = windows.map(|window| window - bytes);
+            sent += 1;
+        }
+        socket.write_all(&wire.out).expect("the server reads");
+        wire.out.clear();
+        let Ok((head, payload)) = told.recv() else { break };
+        match head.kind {
+            kind::WINDOW_UPDATE => {
+                let increment = payload.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+                windows[usize::from(head.stream > 0)] += increment;
+            }
+            kind::DATA => {
+                wire.window(0, head.length);
+                wire.window(1, head.length);
+            }
+            _ => {}
+        }
+    }
+    reader.join().expect("all watches were created");
+    println!("many-watches: grew {} KiB", target.growth_bytes() >> 10);
+    assert_eq!(target.breaches_all(), Vec::<String>::new());
+    target.stop();
 }
 
 /// The same with streams.

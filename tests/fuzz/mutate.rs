@@ -1,7 +1,11 @@
 //! From valid inputs to others.
 
+use etchd::limits::log::BLOCK_BYTES;
+use etchd::pure::wal::SEGMENT_HEADER_BYTES;
 use etchd::pure::wire::h2::frame::{FrameHead, HEAD_BYTES, PREFACE};
 use etchd::stdx::prng::Prng;
+
+use super::targets::SEGMENT_BYTES;
 
 /// Numbers at which decoders change their mind.
 const NUMBERS: [u64; 14] =
@@ -101,4 +105,138 @@ fn split(input: &[u8]) -> Vec<(FrameHead, Vec<u8>)> {
         rest = &rest[end..];
     }
     list
+}
+
+/// Changes inside of a log, most of them to its numbers, whose check sums are right again afterwards: what is behind
+/// the sums is reached.
+pub fn log(prng: &mut Prng, input: &mut [u8]) {
+    for _ in 0..=below(prng, 4) {
+        let places = places(input);
+        let (at, width) = match places.get(below(prng, places.len())) {
+            Some((place, bytes)) if prng.chance(9, 10) => {
+                // Sums, lengths, numbers and positions are whole words.
+                let width = [1, 4, 8][below(prng, 3)];
+                (place + below(prng, bytes / width) * width, width)
+            }
+            _ => (below(prng, input.len()), 1),
+        };
+        let Some(old) = input.get_mut(at..at + width) else { continue };
+        let word = old.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
+        let new = match prng.below(5) {
+            0 => NUMBERS[below(prng, NUMBERS.len())],
+            1 => word.wrapping_add(1),
+            2 => word.wrapping_sub(1),
+            3 => word ^ 1 << prng.below(64),
+            _ => prng.next_u64(),
+        };
+        old.copy_from_slice(&new.to_le_bytes()[..width]);
+    }
+    if prng.chance(1, 4) {
+        // A batch where another one was, as after a lost write.
+        let blocks = input.len() / BLOCK_BYTES;
+        let (from, to) = (below(prng, blocks) * BLOCK_BYTES, below(prng, blocks) * BLOCK_BYTES);
+        if to + BLOCK_BYTES <= input.len() {
+            input.copy_within(from..from + BLOCK_BYTES, to);
+        }
+    }
+    if prng.chance(9, 10) {
+        mend(input);
+    }
+}
+
+/// Where the headers of a log are, and how long: of segments, of batches, of frames (schema/disk/wal.md).
+fn places(input: &[u8]) -> Vec<(usize, usize)> {
+    let mut places = Vec::new();
+    walk(input, |at, bytes| places.push((at, bytes)));
+    places
+}
+
+const SEGMENT_HEADER: usize = 56;
+const BATCH_HEADER: usize = 64;
+const FRAME_HEADER: usize = 32;
+
+fn word(bytes: &[u8], at: usize) -> usize {
+    bytes.get(at..at + 4).map_or(0, |word| u32::from_le_bytes(word.try_into().expect("4 bytes")) as usize)
+}
+
+/// Headers as far as they lead from one to the next.
+fn walk(input: &[u8], mut each: impl FnMut(usize, usize)) {
+    for segment in (0..input.len()).step_by(SEGMENT_BYTES as usize) {
+        let end = (segment + SEGMENT_BYTES as usize).min(input.len());
+        if segment + SEGMENT_HEADER_BYTES > end {
+            return;
+        }
+        if input[segment..segment + 8] == *b"etchdWAL" {
+            each(segment, SEGMENT_HEADER);
+        }
+        let mut batch = segment + SEGMENT_HEADER_BYTES;
+        while batch + BATCH_HEADER <= end && input[batch + 4..batch + 8] == *b"eBat" {
+            each(batch, BATCH_HEADER);
+            let (bytes, used, frames) =
+                (word(input, batch + 8), word(input, batch + 12), word(input, batch + 56));
+            let used = batch + used.min(end - batch);
+            let mut frame = batch + BATCH_HEADER;
+            for _ in 0..frames {
+                if frame + FRAME_HEADER > used {
+                    break;
+                }
+                each(frame, FRAME_HEADER);
+                let payload = word(input, frame + 4).min(used - frame - FRAME_HEADER);
+                frame += (FRAME_HEADER + payload).next_multiple_of(8);
+            }
+            if bytes == 0 || !bytes.is_multiple_of(BLOCK_BYTES) {
+                break;
+            }
+            batch += bytes.min(end);
+        }
+    }
+}
+
+/// Makes all check sums right.
+fn mend(input: &mut [u8]) {
+    let mut batch = 0;
+    for (at, bytes) in places(input) {
+        let (place, sum) = match bytes {
+            SEGMENT_HEADER => {
+                let block = &input[at..at + SEGMENT_HEADER_BYTES];
+                (at + 12, crc32c::crc32c_append(crc32c::crc32c(&block[..12]), &block[16..]))
+            }
+            BATCH_HEADER => {
+                batch = at;
+                (at, crc32c::crc32c(&input[at + 4..at + BATCH_HEADER]))
+            }
+            _ => {
+                let head = &input[batch..batch + BATCH_HEADER];
+                let seed = crc32c::crc32c_append(crc32c::crc32c(&head[24..32]), &head[16..24]);
+                let lsn = u64::from_le_bytes(head[32..40].try_into().expect("8 bytes"));
+                let lsn = lsn.wrapping_add((at - batch) as u64);
+                let end = (at + FRAME_HEADER).saturating_add(word(input, at + 4)).min(input.len());
+                let seed = crc32c::crc32c_append(seed, &lsn.to_le_bytes());
+                (at, crc32c::crc32c_append(seed, &input[at + 4..end]))
+            }
+        };
+        input[place..place + 4].copy_from_slice(&sum.to_le_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sums are those of the log itself: a valid one is not changed, and one whose sums were lost is mended.
+    #[test]
+    fn sums_are_mended() {
+        for whole in super::super::seeds::of("log") {
+            let mut same = whole.clone();
+            mend(&mut same);
+            assert!(same == whole);
+            for (at, bytes) in places(&whole) {
+                let sum = at + if bytes == SEGMENT_HEADER { 12 } else { 0 };
+                same[sum..sum + 4].fill(0);
+            }
+            assert!(same != whole);
+            mend(&mut same);
+            assert!(same == whole);
+        }
+    }
 }

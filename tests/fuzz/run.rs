@@ -7,7 +7,7 @@ use std::path::Path;
 use etchd::stdx::prng::Prng;
 
 use super::targets::{ALL, Target};
-use super::{memory, mutate, seeds};
+use super::{memory, mutate, pack, seeds};
 
 /// Mutations of each target in an ordinary run.
 const RUNS: u64 = 20_000;
@@ -41,11 +41,24 @@ fn fail(target: &Target, what: &str, input: &[u8], error: &str) -> ! {
 fn fuzz(name: &str) {
     let target = ALL.iter().find(|target| target.name == name).expect("a target's name");
     let mut inputs: Vec<Vec<u8>> = seeds::of(name);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
-    if let Ok(files) = fs::read_dir(&folder) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
+    if let Ok(files) = fs::read_dir(&corpus) {
         let mut paths: Vec<_> = files.map(|file| file.expect("lists").path()).collect();
         paths.sort();
-        inputs.extend(paths.iter().map(|path| fs::read(path).expect("reads the corpus")));
+        for path in paths {
+            let bytes = fs::read(&path).expect("reads the corpus");
+            match path.extension() {
+                Some(extension) if extension == "gz" => inputs.extend(pack::unpack(&bytes)),
+                _ => inputs.push(bytes),
+            }
+        }
+    }
+    if let Ok(folder) = std::env::var("ETCHD_FUZZ_SEEDS") {
+        pack::write_out(&Path::new(&folder).join(name), &inputs);
+    }
+    if let Ok(folder) = std::env::var("ETCHD_FUZZ_PACK") {
+        pack::pack(&Path::new(&folder).join(format!("{name}-least")), &corpus.join("found.gz"));
+        return;
     }
     for (nth, input) in inputs.iter().enumerate() {
         if let Err(error) = check(target, input) {
@@ -58,6 +71,8 @@ fn fuzz(name: &str) {
         let mut input = inputs[mutate::below(&mut prng, inputs.len())].clone();
         if name == "frames" && prng.chance(2, 3) {
             mutate::frames(&mut prng, &mut input, &inputs);
+        } else if name == "log" && prng.chance(4, 5) {
+            mutate::log(&mut prng, &mut input);
         } else {
             mutate::bytes(&mut prng, &mut input, &inputs);
         }

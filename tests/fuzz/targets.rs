@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etchd::pure::api::canonical;
-use etchd::pure::api::codec::{Decode, Encode, decode, encode};
+use etchd::pure::api::codec::{Decode, Encode, decode, decode_txn, encode};
 use etchd::pure::api::requests::*;
 use etchd::pure::api::{log_payload, validate};
 use etchd::pure::front::resolve;
@@ -58,8 +58,12 @@ fn connection(input: &[u8], protocols: Protocols) {
         let (part, after) = rest.split_at((1 + turn % 5_000).min(rest.len()));
         session.handle_bytes(now, part);
         rest = after;
-        while let Some(event) = session.poll_event() {
-            answer(&mut session, event, turn, now);
+        loop {
+            match session.poll_event() {
+                Some(event) => answer(&mut session, event, turn, now),
+                None if session.handle_unread(now) => {}
+                None => break,
+            }
         }
         if !turn.is_multiple_of(3) {
             transmit.clear();
@@ -84,7 +88,14 @@ fn answer(session: &mut Session, event: SessionEvent, turn: usize, now: Monotoni
             1 => session.send_status(stream, Code::Internal, "no"),
             _ => session.send_unary(stream, &message[..message.len().min(100)]),
         },
-        SessionEvent::Message { stream, .. } => session.send_message(stream, b"message"),
+        SessionEvent::Message { stream, .. } => {
+            match turn % 5 {
+                0 => session.hold_messages(stream),
+                1 => session.release_messages(stream),
+                _ => {}
+            }
+            session.send_message(stream, b"message");
+        }
         SessionEvent::HalfClosed { stream } => session.send_status(stream, Code::Ok, ""),
         SessionEvent::Http1(_) => {
             session.http1_response(now, 200, &[("A", "b")], Bytes::from_static(b"body"))
@@ -181,8 +192,17 @@ pub fn requests(input: &[u8]) {
             drop(again::<DeleteRangeRequest>(&message).map(|delete| validate::validate_delete_range(&delete)))
         }
         3 => {
-            let Some(txn) = again::<TxnRequest>(&message) else { return };
-            drop(validate::validate_txn(&txn, 128));
+            let whole = again::<TxnRequest>(&message);
+            for ops_max in [128, 3] {
+                // What a bounded decoder leaves out changes no answer.
+                let bounded = decode_txn(&message, ops_max).ok();
+                assert_eq!(bounded.is_some(), whole.is_some());
+                let verdict = |txn: &TxnRequest| validate::validate_txn(txn, ops_max);
+                let verdicts = [&bounded, &whole].map(|txn| txn.as_ref().map(verdict));
+                assert_eq!(verdicts[0], verdicts[1]);
+                assert!(bounded == whole || verdicts[0] != Some(Ok(())), "what is valid is whole");
+            }
+            let Some(txn) = whole else { return };
             validate::is_read_only(&txn);
             validate::is_serializable(&txn);
         }

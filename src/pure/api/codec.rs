@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::requests::*;
 use super::status::Status;
+use super::validate;
 use crate::pure::wire::protobuf::{self as pb, DecodeError, Depth, Field, Reader, Value};
 
 /// A message that can be read.
@@ -33,14 +34,16 @@ pub struct Source<'a> {
     buffer: &'a Bytes,
     message: &'a [u8],
     depth: Depth,
-    /// Of a transaction's list, so many elements and one more are kept: enough to refuse it.
-    list_max: usize,
+    /// What is left of the operations that a transaction may have; `UNBOUNDED` if nobody will refuse it for that.
+    ops_left: usize,
 }
+
+const UNBOUNDED: usize = usize::MAX;
 
 impl<'a> Source<'a> {
     /// All of `message`, at the outermost level.
     pub fn whole(message: &'a Bytes, depth: Depth) -> Source<'a> {
-        Source { buffer: message, message, depth, list_max: usize::MAX - 1 }
+        Source { buffer: message, message, depth, ops_left: UNBOUNDED }
     }
 
     /// A message nested in this one.
@@ -58,10 +61,12 @@ pub fn decode<M: Decode>(message: &Bytes) -> Result<M, DecodeError> {
     decode_from(Source::whole(message, Depth::REQUEST))
 }
 
-/// As [`decode_request`], for a transaction that is refused if one of its lists is longer than `ops_max`: of such a
-/// list not more is kept than shows that, so that a message of empty operations takes no memory.
+/// As [`decode_request`], for a transaction that [`super::validate::validate_txn`] is going to check with `ops_max`. Of
+/// one that it will refuse not much more is kept than it needs for that, with the same status: lists as far as they
+/// show that they are too long, and of what follows a fault only that it is there. So a message of empty
+/// operations, which may be a million, takes no memory.
 pub fn decode_txn(message: &Bytes, ops_max: usize) -> Result<TxnRequest, Status> {
-    let source = Source { list_max: ops_max.min(usize::MAX - 1), ..Source::whole(message, Depth::REQUEST) };
+    let source = Source { ops_left: ops_max.min(UNBOUNDED - 1), ..Source::whole(message, Depth::REQUEST) };
     decode_from(source).map_err(Status::undecodable_request)
 }
 
@@ -481,17 +486,36 @@ impl Encode for Compare {
 
 impl Decode for RequestOp {
     fn merge(&mut self, from: Source<'_>) -> Result<(), DecodeError> {
-        let mut reader = from.reader();
-        while let Some(Field { number, value }) = reader.next()? {
-            let Value::Bytes(message) = value else { continue };
-            match number {
-                1..=3 => merge_leaf(self, number, from.nested(message)?)?,
-                4 => become_txn(self).merge(from.nested(message)?)?,
-                _ => {}
-            }
-        }
-        Ok(())
+        merge_op(self, from).map(|_| ())
     }
+}
+
+/// Says, for a bounded transaction, whether the operation will be refused.
+fn merge_op(op: &mut RequestOp, from: Source<'_>) -> Result<bool, DecodeError> {
+    let mut reader = from.reader();
+    // Of the transaction that the operation is by now.
+    let mut is_refused = false;
+    while let Some(Field { number, value }) = reader.next()? {
+        let Value::Bytes(message) = value else { continue };
+        match number {
+            1..=3 => merge_leaf(op, number, from.nested(message)?)?,
+            4 => {
+                is_refused &= matches!(op, RequestOp::Txn(_));
+                is_refused |= merge_txn(become_txn(op), from.nested(message)?)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(match op {
+        _ if from.ops_left == UNBOUNDED => false,
+        RequestOp::Txn(_) => is_refused,
+        leaf => is_leaf_refused(leaf),
+    })
+}
+
+#[inline(never)]
+fn is_leaf_refused(op: &RequestOp) -> bool {
+    validate::check_leaf(op).is_err()
 }
 
 #[inline(never)]
@@ -528,37 +552,103 @@ fn become_txn(op: &mut RequestOp) -> &mut TxnRequest {
 
 impl Decode for TxnRequest {
     fn merge(&mut self, from: Source<'_>) -> Result<(), DecodeError> {
-        let mut reader = from.reader();
-        while let Some(Field { number, value }) = reader.next()? {
-            let Value::Bytes(message) = value else { continue };
-            match number {
-                1 => push_compare(&mut self.compare, from.nested(message)?)?,
-                2 => push_op(&mut self.success, from.list_max).merge(from.nested(message)?)?,
-                3 => push_op(&mut self.failure, from.list_max).merge(from.nested(message)?)?,
-                _ => {}
-            }
-        }
-        Ok(())
+        merge_txn(self, from).map(|_| ())
     }
 }
 
+/// What is wrong with a bounded transaction, in the order in which it is checked: what comes after the first fault is
+/// not looked at.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    /// A list is too long.
+    Count,
+    Compare,
+    Success,
+    Failure,
+    #[default]
+    None,
+}
+
+/// Says, for a bounded transaction, whether it will be refused.
+fn merge_txn(txn: &mut TxnRequest, from: Source<'_>) -> Result<bool, DecodeError> {
+    let mut reader = from.reader();
+    let mut first = Fault::None;
+    while let Some(Field { number, value }) = reader.next()? {
+        let Value::Bytes(message) = value else { continue };
+        let from = from.nested(message)?;
+        let fault = match number {
+            1 => push_compare(&mut txn.compare, from)?,
+            2 | 3 => {
+                let place = if number == 2 { Fault::Success } else { Fault::Failure };
+                let (op, inside, too_many) = push_op(txn, place, first, from);
+                let is_refused = merge_op(op, inside)?;
+                forget_after(op, first <= place);
+                match (too_many, is_refused) {
+                    (true, _) => Fault::Count,
+                    (false, true) => place,
+                    (false, false) => Fault::None,
+                }
+            }
+            _ => Fault::None,
+        };
+        first = first.min(fault);
+    }
+    Ok(first != Fault::None)
+}
+
 #[inline(never)]
-fn push_compare(compares: &mut Vec<Compare>, from: Source<'_>) -> Result<(), DecodeError> {
-    let compare = decode_from(from)?;
-    if compares.len() <= from.list_max {
+fn push_compare(compares: &mut Vec<Compare>, from: Source<'_>) -> Result<Fault, DecodeError> {
+    let compare: Compare = decode_from(from)?;
+    if from.ops_left == UNBOUNDED {
+        compares.push(compare);
+        return Ok(Fault::None);
+    }
+    let is_refused = compare.key.is_empty();
+    if compares.len() <= from.ops_left {
         compares.push(compare);
     }
-    Ok(())
+    Ok(match compares.len() > from.ops_left {
+        true => Fault::Count,
+        false if is_refused => Fault::Compare,
+        false => Fault::None,
+    })
 }
 
+/// A new operation of a list, where its parts come from, and whether it is one too many. `first`: the transaction's
+/// first fault so far.
 #[inline(never)]
-fn push_op(ops: &mut Vec<RequestOp>, list_max: usize) -> &mut RequestOp {
-    if ops.len() > list_max {
+fn push_op<'t, 's>(
+    txn: &'t mut TxnRequest,
+    place: Fault,
+    first: Fault,
+    from: Source<'s>,
+) -> (&'t mut RequestOp, Source<'s>, bool) {
+    let others = txn.compare.len();
+    let (ops, others) = match place {
+        Fault::Success => (&mut txn.success, others.max(txn.failure.len())),
+        _ => (&mut txn.failure, others.max(txn.success.len())),
+    };
+    if ops.len() > from.ops_left {
         // One too many is there already; this one only has to decode.
         ops.pop();
     }
     ops.push(RequestOp::None);
-    ops.last_mut().expect("just pushed")
+    let count = ops.len();
+    let ops_left = match from.ops_left {
+        UNBOUNDED => UNBOUNDED,
+        // Nothing of it will be looked at.
+        _ if first <= place => 0,
+        // More may come, then it is less.
+        left => left.saturating_sub(count.max(others)),
+    };
+    (ops.last_mut().expect("just pushed"), Source { ops_left, ..from }, count > from.ops_left)
+}
+
+#[inline(never)]
+fn forget_after(op: &mut RequestOp, is_after_fault: bool) {
+    if is_after_fault {
+        *op = RequestOp::None;
+    }
 }
 
 impl Encode for TxnRequest {

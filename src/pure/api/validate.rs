@@ -107,7 +107,8 @@ fn check_structure(txn: &TxnRequest, budget: usize) -> Result<(), Status> {
     Ok(())
 }
 
-fn check_leaf(op: &RequestOp) -> Result<(), Status> {
+/// An operation that is no transaction.
+pub(super) fn check_leaf(op: &RequestOp) -> Result<(), Status> {
     match op {
         RequestOp::Range(range) => validate_range(range),
         RequestOp::Put(put) => validate_put(&PutView::from(put)),

@@ -25,9 +25,9 @@ pub(super) struct Connection {
     pub(super) is_sending: bool,
     /// In the queue of those that may have something to send.
     pub(super) is_dirty: bool,
-    /// Waits for credits.
+    /// Waits for credits, or for the next turn.
     pub(super) is_starved: bool,
-    receive_paused: bool,
+    pub(super) receive_paused: bool,
     /// The client sends nothing more.
     ended: bool,
     timer: Option<Monotonic>,
@@ -184,8 +184,11 @@ impl Front {
                 }
                 break;
             }
-            let Some(event) = connection.session.poll_event() else { break };
-            self.handle_event(connection, event, view, now);
+            match connection.session.poll_event() {
+                Some(event) => self.handle_event(connection, event, view, now),
+                None if connection.session.handle_unread(now) => {}
+                None => break,
+            }
         }
         if connection.session.is_closed() && connection.linger_until.is_none() {
             let until = now + Duration::from_secs(limits::http2::LINGER_SECONDS);
@@ -264,7 +267,7 @@ impl Front {
 
     /// Sessions hold more than the shard has for them.
     fn is_pressed(&self) -> bool {
-        self.held_bytes > limits::shard::SHARD_HELD_BYTES_MAX
+        self.held_bytes > self.held_bytes_max
     }
 
     /// Gives up a connection for a bound of the shard.
@@ -399,7 +402,7 @@ impl Front {
 }
 
 fn check_begin(rpc: Rpc, meta: &Meta, view: &View) -> Result<(), Status> {
-    if meta.client_version.as_deref().is_some_and(|version| std::str::from_utf8(version).is_err()) {
+    if meta.client_version().is_some_and(|version| std::str::from_utf8(version).is_err()) {
         return Err(status::INVALID_CLIENT_API_VERSION);
     }
     if meta.require_leader && view.leader == 0 {

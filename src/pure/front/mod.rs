@@ -109,7 +109,7 @@ pub struct Front {
     /// Wishes not yet answered, and the bytes of their payloads.
     outstanding: usize,
     outstanding_bytes: usize,
-    /// Connections whose events wait for credits.
+    /// Connections whose events wait for credits, or whose input waits for the next turn.
     starved: VecDeque<Key>,
     /// Connections that may have something to send, and commands for the loop.
     dirty: VecDeque<Key>,
@@ -124,6 +124,8 @@ pub struct Front {
     sent_bytes: u64,
     /// Wishes at once.
     credits: usize,
+    /// Bytes that its sessions may hold.
+    held_bytes_max: usize,
     /// Canary M24: every so many writes are answered with an error after they were proposed; 0 is never.
     #[cfg(any(test, feature = "testing"))]
     deny_every: u64,
@@ -174,6 +176,7 @@ impl Front {
             received_bytes: 0,
             sent_bytes: 0,
             credits: limits::request::PROPOSALS_OUTSTANDING_MAX,
+            held_bytes_max: limits::shard::SHARD_HELD_BYTES_MAX,
             #[cfg(any(test, feature = "testing"))]
             deny_every: 0,
             config,
@@ -300,9 +303,9 @@ impl Front {
         None
     }
 
-    /// True if connections with much to send wait for the next turn's budget.
+    /// True if the next turn has something to do for connections: they have much to send, or input that waits.
     pub fn has_bulk(&self) -> bool {
-        !self.bulk.is_empty()
+        !self.bulk.is_empty() || !self.starved.is_empty() && self.has_credit()
     }
 
     fn transmit(&mut self, key: Key, transmit: &mut Transmit) -> Option<Outgoing> {
@@ -321,6 +324,11 @@ impl Front {
         if connection.session.wants_close() {
             self.forget(key);
             return Some(Outgoing::Close(key));
+        }
+        if connection.receive_paused && !connection.is_starved && connection.session.wants_read() {
+            // What it had to send is gone, and no end of a send will say so: the next turn goes on with its input.
+            connection.is_starved = true;
+            self.starved.push_back(key);
         }
         None
     }
@@ -413,6 +421,12 @@ impl Front {
     pub fn set_credits(&mut self, credits: usize) {
         assert!(credits <= limits::request::PROPOSALS_OUTSTANDING_MAX, "mailboxes hold so many");
         self.credits = credits;
+    }
+
+    /// Gives it less memory for its sessions than the server has, so that a test gets to its end.
+    #[cfg(test)]
+    fn set_held_bytes_max(&mut self, bytes: usize) {
+        self.held_bytes_max = bytes;
     }
 
     /// Canary M24.

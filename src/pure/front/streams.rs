@@ -14,7 +14,7 @@ use crate::pure::api::requests::{
 };
 use crate::pure::api::responses::{HealthCheckResponse, ServingStatus};
 use crate::pure::api::rpcs::Rpc;
-use crate::pure::api::status::{self, Code, Status};
+use crate::pure::api::status::{self, Status};
 use crate::pure::node::{Ask, View};
 use crate::pure::session::{Piece, StreamId};
 use crate::pure::watch::{self, HeaderIds, StreamKey, WatchCreate, WatchMessage};
@@ -137,10 +137,14 @@ impl Front {
             Ok(WatchRequest::Progress) => self.hub.request_progress(hub_stream, &view.kv),
         }
         self.deliver_to(connection, call, view);
-        // Events have their own bound; what is left are answers to requests, which a client must read.
+        // Events have their own bound; what is left are answers to requests: no more of those until the client has
+        // read. As in etcd, whose stream is not read while its answers wait.
         if self.hub.queued_bytes(hub_stream) > limits::watch::UNREAD_ANSWERS_BYTES_MAX {
-            let text = "etcdserver: too many watch requests whose answers were not read";
-            self.end_stream(connection, call, &Status::new(Code::ResourceExhausted, text));
+            let stream = self.calls.get(call).map(|call| call.stream);
+            if let Some(stream) = stream.filter(|stream| connection.session.stream_room(*stream) == 0) {
+                // Room was asked for, and is told of.
+                connection.session.hold_messages(stream);
+            }
         }
     }
 
@@ -197,7 +201,17 @@ impl Front {
     /// A stream's client has room again.
     pub(super) fn has_room(&mut self, connection: &mut Connection, key: Key, view: &View) {
         match self.calls.get(key).map(|call| &call.state) {
-            Some(State::Watch { .. }) => self.deliver_to(connection, key, view),
+            Some(State::Watch { hub_stream }) => {
+                let hub_stream = *hub_stream;
+                self.deliver_to(connection, key, view);
+                let Some(stream) = self.calls.get(key).map(|call| call.stream) else { return };
+                let queued = self.hub.queued_bytes(hub_stream);
+                if queued <= limits::watch::UNREAD_ANSWERS_BYTES_MAX / 2
+                    || connection.session.stream_room(stream) > 0
+                {
+                    connection.session.release_messages(stream);
+                }
+            }
             Some(State::RangeStream(_) | State::Answering(_)) => self.resume_read(key),
             _ => {}
         }

@@ -8,7 +8,8 @@ use super::*;
 use crate::pure::lease::LeaseTable;
 use crate::pure::mvcc::Store;
 use crate::pure::types::{LogIndex, Term};
-use crate::pure::wire::h2::testkit::{data, headers, hello};
+use crate::pure::wire::h2::frame::kind;
+use crate::pure::wire::h2::testkit::{data, frames, headers, hello};
 use crate::testing::request;
 
 fn front() -> Front {
@@ -112,4 +113,134 @@ fn a_chunk_under_way_keeps_its_floor() {
         assert!(turns < 100, "it waits for the client at last");
     }
     assert!(chunk(&front).1.is_none() && turns > 1, "it waits between two chunks");
+}
+
+/// One shard with its clients in virtual time: sockets take everything, clients do as they are told.
+struct World {
+    front: Front,
+    view: View,
+    keys: Slab<()>,
+    now: Monotonic,
+    /// What each connection was sent, and whether it was closed.
+    sent: std::collections::BTreeMap<Key, (Vec<u8>, bool)>,
+}
+
+impl World {
+    fn new(held_bytes_max: usize) -> World {
+        let mut store = Store::new(1);
+        store.put(b"large", &vec![b'l'; 1 << 20], 0);
+        store.put(b"small", b"s", 0);
+        store.end_txn();
+        let view = view(&mut store);
+        let mut front = front();
+        front.set_held_bytes_max(held_bytes_max);
+        World {
+            front,
+            view,
+            keys: Slab::default(),
+            now: Monotonic(1_000_000_000),
+            sent: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn connect(&mut self) -> Key {
+        let key = self.keys.insert(());
+        assert!(self.front.handle_accepted(key, 0, self.now));
+        self.sent.insert(key, (Vec::new(), false));
+        self.send(key, &hello(&[]));
+        key
+    }
+
+    fn send(&mut self, key: Key, bytes: &[u8]) {
+        self.front.handle_bytes(key, bytes, &self.view, self.now);
+        self.settle();
+    }
+
+    fn get(&mut self, key: Key, stream: u32, name: &[u8]) {
+        self.send(key, &request(stream, "/etcdserverpb.KV/Range", [name, b""], 0));
+    }
+
+    /// A turn, and all that it wants to be done.
+    fn settle(&mut self) {
+        while self.front.turn(&self.view, self.now) {}
+        let mut transmit = Transmit::new(limits::shard::SEND_BYTES_MAX, limits::shard::SEND_PIECES_MAX);
+        loop {
+            transmit.clear();
+            match self.front.poll_outgoing(&mut transmit, &mut usize::MAX.clone()) {
+                None => return,
+                Some(Outgoing::Send(key)) => {
+                    let sent = &mut self.sent.get_mut(&key).expect("it is connected").0;
+                    transmit.slices().for_each(|slice| sent.extend_from_slice(slice));
+                    self.front.handle_sent(key, &self.view, self.now);
+                }
+                Some(Outgoing::Close(key)) => self.sent.get_mut(&key).expect("it is connected").1 = true,
+                Some(Outgoing::PauseReceive(_) | Outgoing::ResumeReceive(_)) => {}
+            }
+        }
+    }
+
+    /// Sleeps and wakes as a loop does, for so long.
+    fn wait(&mut self, seconds: u64) {
+        let end = self.now + Duration::from_secs(seconds);
+        while let Some(at) = self.front.next_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    fn resets(&self, key: Key) -> Vec<u32> {
+        let all = frames(&self.sent[&key].0);
+        all.iter().filter(|frame| frame.kind == kind::RST_STREAM).map(|frame| frame.stream).collect()
+    }
+
+    fn is_closed(&self, key: Key) -> bool {
+        self.sent[&key].1
+    }
+
+    fn reached(&self, bound: Bound) -> u64 {
+        self.front.bounds_reached()[bound as usize]
+    }
+}
+
+/// Clients that take nothing are cut after half a minute when the shard has no memory left, and new streams are refused
+/// until then; who takes what it is sent is not cut.
+#[test]
+fn stalled_clients_are_cut_soon_when_memory_is_short() {
+    let mut world = World::new(2 << 20);
+    let slow = world.connect();
+    // A window's worth is sent, the rest waits.
+    (0..3).for_each(|number| world.get(slow, 1 + 2 * number, b"large"));
+    let good = world.connect();
+    assert!(world.front.held_bytes() > 2 << 20);
+    world.get(good, 1, b"small");
+    assert_eq!(
+        (world.resets(good), world.reached(Bound::Memory)),
+        (vec![1], 1),
+        "there is no memory for more"
+    );
+    world.wait(limits::shard::STALLED_SECONDS_PRESSED - 1);
+    assert!(!world.is_closed(slow), "it has its time");
+    world.wait(2 + 2 * limits::shard::STALLED_LOOK_SECONDS);
+    assert!(world.is_closed(slow) && !world.is_closed(good));
+    assert_eq!(world.reached(Bound::Stalled), 1);
+    assert!(world.front.held_bytes() < 1 << 20, "its memory is free");
+    world.get(good, 3, b"small");
+    assert_eq!(world.resets(good), [1], "there is memory again");
+    let ended = frames(&world.sent[&good].0).iter().filter(|frame| frame.stream == 3 && frame.ends()).count();
+    assert_eq!(ended, 1);
+}
+
+/// With memory for it a client may take ten minutes.
+#[test]
+fn stalled_clients_are_cut_late_when_there_is_memory() {
+    let mut world = World::new(limits::shard::SHARD_HELD_BYTES_MAX);
+    let slow = world.connect();
+    world.get(slow, 1, b"large");
+    let idle = world.connect();
+    world.wait(limits::shard::STALLED_SECONDS - 1);
+    assert!(!world.is_closed(slow) && world.resets(idle).is_empty());
+    world.wait(2 + 2 * limits::shard::STALLED_LOOK_SECONDS);
+    assert!(world.is_closed(slow) && !world.is_closed(idle));
+    assert_eq!((world.reached(Bound::Stalled), world.reached(Bound::Memory)), (1, 0));
 }

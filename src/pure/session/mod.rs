@@ -9,7 +9,7 @@
 //! Not here: what an RPC does, sockets, TLS.
 //!
 //! A driver's turn: `handle_bytes` or `handle_timeout`, then `poll_event` until None (or until it has
-//! enough), then `poll_transmit` whenever its last write has ended, then `wants_close`, `wants_read`, `next_timeout`.
+//! enough), after None `handle_unread` and again as long as that goes on, then `poll_transmit` whenever its last write has ended, then `wants_close`, `wants_read`, `next_timeout`.
 
 mod deadlines;
 mod http1;
@@ -96,6 +96,8 @@ pub struct Queues {
     pub events: usize,
     /// Bytes of unfinished messages.
     pub unfinished_bytes: usize,
+    /// Memory of its streams, waiting calls and answers.
+    pub serving_bytes: usize,
 }
 
 /// What a client wants.
@@ -206,6 +208,30 @@ impl Session {
         }
     }
 
+    /// To be called when `poll_event` has given None: goes on with input that was not taken before. False if there is
+    /// none, or it still has to wait.
+    pub fn handle_unread(&mut self, now: Monotonic) -> bool {
+        match &mut self.protocol {
+            Protocol::Http2(rpc) => rpc.handle_unread(now),
+            Protocol::Sniffing { .. } | Protocol::Http1(_) | Protocol::Closed => false,
+        }
+    }
+
+    /// No more messages of this request for now, but for those that are on their way: their sender waits when its
+    /// window is used up.
+    pub fn hold_messages(&mut self, stream: StreamId) {
+        if let Protocol::Http2(rpc) = &mut self.protocol {
+            rpc.hold_messages(stream);
+        }
+    }
+
+    /// Takes [`Session::hold_messages`] back.
+    pub fn release_messages(&mut self, stream: StreamId) {
+        if let Protocol::Http2(rpc) = &mut self.protocol {
+            rpc.release_messages(stream);
+        }
+    }
+
     /// The client's side of the connection has ended, or the socket failed: every request is cancelled.
     pub fn handle_disconnect(&mut self) {
         match &mut self.protocol {
@@ -267,6 +293,7 @@ impl Session {
     }
 
     /// False when the socket should not be read for now: the client doesn't take our answers, or pipelines too much.
+    /// What comes all the same is kept as it is.
     pub fn wants_read(&self) -> bool {
         match &self.protocol {
             Protocol::Http2(rpc) => rpc.wants_read(),

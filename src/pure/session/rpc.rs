@@ -2,15 +2,14 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::Arc;
-
-use bytes::Bytes;
 
 use super::deadlines::Deadlines;
 use super::{Config, SessionEvent};
 use crate::limits::http2::{
-    COPIED_PIECE_BYTES_MAX, EVENTS_WAITING_MAX, KEPT_EVENTS, UNFINISHED_MESSAGE_BYTES_MAX,
+    COPIED_PIECE_BYTES_MAX, EVENTS_WAITING_MAX, FRAME_BYTES_MAX, KEPT_EVENTS, LONG_MESSAGE_BYTES_AT_ONCE,
+    SERVED_BYTES_MAX, SERVING_BYTES_MAX, STREAMS_LIVE_MAX, UNFINISHED_MESSAGE_BYTES_MAX, WAITING_BYTES_MAX,
 };
+use crate::limits::shard::RECEIVE_BUFFER_BYTES;
 use crate::pure::wire::grpc::gzip;
 use crate::pure::wire::grpc::head::{Encoding, HeadReader, Meta, RpcKind};
 use crate::pure::wire::grpc::message::{Assembler, Framed, PREFIX_BYTES, prefix};
@@ -29,9 +28,23 @@ pub(super) struct Rpc {
     head: HeadReader,
     deadlines: Deadlines,
     events: VecDeque<Pending>,
+    /// Calls among them that wait until the client has taken answers.
+    held_calls: VecDeque<Pending>,
+    /// Bytes of messages among both.
+    event_bytes: usize,
+    /// Some of them may be of streams that are over.
+    has_dead_events: bool,
+    /// Input that came while none was taken.
+    unread: VecDeque<Vec<u8>>,
     message_bytes_max: usize,
-    /// Sum of what the calls keep, and of inflated messages among the events.
-    kept_bytes: usize,
+    /// Sum of the calls' `unfinished_bytes`.
+    unfinished_bytes: usize,
+    /// Sum of the calls' `waiting_bytes`.
+    waiting_bytes: usize,
+    /// Sum of long messages that were let in.
+    long_bytes: usize,
+    /// Streams whose long messages wait for their turn; some may be over.
+    long_waiting: VecDeque<Key>,
     /// There is no memory for messages that take their time.
     is_pressed: bool,
     /// Until when events wait, because too many requests came to nothing.
@@ -42,14 +55,20 @@ pub(super) struct Rpc {
 #[derive(Debug)]
 struct Pending {
     event: SessionEvent,
-    /// Bytes of the client's windows that it holds.
+    /// Bytes of the client's windows that it holds, and of its message.
     window_bytes: usize,
-    /// Bytes of `kept_bytes` that it holds: those of an inflated message.
-    kept_bytes: usize,
+    /// Of its message, which is inflated when it is taken: nothing bounds what comes out of many.
+    is_compressed: bool,
 }
 
 /// What a live stream takes besides what it keeps: its place in tables, a deadline, a call of the application.
 const STREAM_BYTES: usize = 1_024;
+/// Of the former, its slot and its place in the index.
+const SLOT_BYTES: usize = 192;
+/// What an event takes that waits: its place in a queue that doubles, and its message's own memory.
+const EVENT_BYTES: usize = 2 * size_of::<Pending>() + 64;
+
+const _: () = assert!(STREAMS_LIVE_MAX * SLOT_BYTES <= SERVING_BYTES_MAX);
 
 /// Who knows of a call.
 ///
@@ -71,7 +90,21 @@ enum Phase {
     Answered,
 }
 
-/// What is kept about a stream.
+/// A message that is longer than the window of its stream.
+///
+/// ```text
+/// None --window too small--> Queued --turn--> Admitted --message whole, or stream over--> None
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Long {
+    #[default]
+    None,
+    Queued,
+    /// So many bytes were let in.
+    Admitted(u32),
+}
+
+/// What is kept about a stream. There may be ten thousands: what few need is apart.
 #[derive(Debug, Default)]
 struct Call {
     route: u16,
@@ -81,25 +114,50 @@ struct Call {
     /// The application has taken the event that told it. A call that ends before is never heard of.
     delivered: bool,
     head_sent: bool,
-    subtype: Box<[u8]>,
-    /// Until the application is told.
+    long: Long,
+    /// Of it the texts only until the application is told.
     meta: Meta,
+    assembler: Assembler,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few calls have.
+#[derive(Debug, Default)]
+struct Rare {
+    subtype: Box<[u8]>,
     /// Of the phase `Whole`.
     message: Option<Framed>,
-    assembler: Assembler,
-    deadline: Option<Monotonic>,
+    /// The application takes no messages for now.
+    is_held: bool,
+    /// What came meanwhile, as it came, and whether the request has ended then.
+    held_input: Vec<u8>,
+    held_end: bool,
 }
 
 impl Call {
+    /// Bytes of messages that are not whole, or were not looked at.
+    fn unfinished_bytes(&self) -> usize {
+        self.assembler.kept_bytes() + self.rare.as_ref().map_or(0, |rare| rare.held_input.capacity())
+    }
+
     /// Bytes that wait for more of the request.
-    fn kept_bytes(&self) -> usize {
-        let text = |value: &Option<Arc<[u8]>>| value.as_ref().map_or(0, |value| value.len());
-        self.assembler.kept_bytes()
-            + self.message.as_ref().map_or(0, |message| message.bytes.len())
-            + text(&self.meta.client_version)
-            + text(&self.meta.token)
-            + text(&self.meta.authorization)
-            + self.subtype.len()
+    fn waiting_bytes(&self) -> usize {
+        let rare = self.rare.as_ref().map_or(0, |rare| {
+            rare.subtype.len() + rare.message.as_ref().map_or(0, |message| message.bytes.len())
+        });
+        self.meta.text_bytes() + rare
+    }
+
+    fn subtype(&self) -> &[u8] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.subtype)
+    }
+
+    fn is_held(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.is_held)
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 }
 
@@ -110,24 +168,59 @@ impl Rpc {
             head: HeadReader::new(config.resolver),
             deadlines: Deadlines::default(),
             events: VecDeque::new(),
+            held_calls: VecDeque::new(),
+            event_bytes: 0,
+            has_dead_events: false,
+            unread: VecDeque::new(),
             message_bytes_max: config.message_bytes_max,
-            kept_bytes: 0,
+            unfinished_bytes: 0,
+            waiting_bytes: 0,
+            long_bytes: 0,
+            long_waiting: VecDeque::new(),
             is_pressed: false,
             delayed_until: None,
         }
     }
 
     pub(super) fn handle_bytes(&mut self, now: Monotonic, bytes: &[u8]) {
+        for part in bytes.chunks(RECEIVE_BUFFER_BYTES) {
+            if self.connection.is_closed() {
+                return;
+            }
+            self.drop_dead_events();
+            if self.unread.is_empty() && self.wants_read() {
+                self.read(now, part);
+            } else {
+                self.unread.push_back(part.to_vec());
+                self.connection.hold(now, true);
+            }
+        }
+    }
+
+    pub(super) fn handle_unread(&mut self, now: Monotonic) -> bool {
+        self.drop_dead_events();
+        if self.unread.is_empty() || !self.wants_read() {
+            return false;
+        }
+        if let Some(part) = self.unread.pop_front() {
+            self.read(now, &part);
+        }
+        if self.unread.is_empty() {
+            self.unread = VecDeque::new();
+            self.connection.hold(now, false);
+        }
+        true
+    }
+
+    fn read(&mut self, now: Monotonic, bytes: &[u8]) {
         let mut input = bytes;
+        self.look_for_room();
         while let Some(received) = self.connection.handle_bytes(now, &mut input, &mut self.head) {
             match received {
                 Received::Head { stream, key, end } => self.opened(now, stream, key, end),
                 Received::Data { key, bytes, end } => self.data(key, bytes, end),
                 Received::End { key } => self.ended(key),
                 Received::Gone { stream, app } => self.gone(stream, app),
-            }
-            if self.events.len() > EVENTS_WAITING_MAX {
-                self.connection.close_for(Bound::Events, "too many requests at once");
             }
         }
         self.delayed_until = self.connection.delayed_until(now);
@@ -136,8 +229,46 @@ impl Rpc {
         }
     }
 
+    /// Before input has to wait: what nobody would be told of needs no room. So a client whose requests all come to
+    /// nothing is not slowed down but soon reaches the bound of those.
+    fn drop_dead_events(&mut self) {
+        let is_short = self.events.len() >= EVENTS_WAITING_MAX || self.serving_bytes() > SERVED_BYTES_MAX;
+        if !is_short || !mem::take(&mut self.has_dead_events) {
+            return;
+        }
+        let Rpc { connection, events, held_calls, event_bytes, .. } = self;
+        for queue in [events, held_calls] {
+            queue.retain(|pending| {
+                let is_dead = of_call(&pending.event).is_some_and(|stream| connection.find(stream).is_none());
+                if is_dead {
+                    *event_bytes -= pending.window_bytes;
+                    connection.credit(pending.window_bytes as i64);
+                }
+                !is_dead
+            });
+        }
+    }
+
+    /// Notes whether a new stream would be one too many.
+    fn look_for_room(&mut self) {
+        let bound = match self.is_pressed {
+            true => Some(Bound::Memory),
+            false => (self.serving_bytes() >= SERVING_BYTES_MAX).then_some(Bound::Streams),
+        };
+        self.connection.refuse_streams(bound);
+    }
+
+    /// Memory of streams, of calls that wait to be taken, of answers that wait to be sent.
+    fn serving_bytes(&self) -> usize {
+        self.connection.streams_live() * SLOT_BYTES
+            + (self.events.len() + self.held_calls.len()) * EVENT_BYTES
+            + self.event_bytes
+            + self.connection.answer_bytes()
+    }
+
     pub(super) fn handle_disconnect(&mut self) {
         self.connection.close(ResetCode::NoError, "");
+        self.unread = VecDeque::new();
         for (stream, call) in self.connection.take_all() {
             self.gone(stream, call);
         }
@@ -169,44 +300,72 @@ impl Rpc {
         if let Some(stream) = self.connection.poll_room() {
             return Some(SessionEvent::Room { stream });
         }
-        // A client that doesn't take answers gets no new ones made; its windows fill behind this.
-        if self.connection.is_backlogged() && !self.connection.is_closed() {
+        let is_closed = self.connection.is_closed();
+        if self.delayed_until.is_some() && !is_closed {
             return None;
         }
-        if self.delayed_until.is_some() && !self.connection.is_closed() {
-            return None;
-        }
+        // A client that doesn't take answers gets no new ones made.
+        let is_backlogged = self.connection.is_backlogged() && !is_closed;
         loop {
-            let Pending { event, window_bytes, kept_bytes } = self.events.pop_front()?;
-            if self.events.is_empty() && self.events.capacity() > KEPT_EVENTS {
-                self.events = VecDeque::new();
+            let held = if is_backlogged { None } else { self.held_calls.pop_front() };
+            let is_held = held.is_some();
+            let pending = match held {
+                Some(pending) => pending,
+                None => self.events.pop_front()?,
+            };
+            shrink(if is_held { &mut self.held_calls } else { &mut self.events });
+            if is_backlogged && matches!(pending.event, SessionEvent::Call { .. }) {
+                self.held_calls.push_back(pending);
+                continue;
             }
-            self.kept_bytes -= kept_bytes;
-            if window_bytes > 0 {
-                let key = match &event {
-                    SessionEvent::Message { stream, .. } => self.connection.find(*stream),
-                    // The one message of a request leaves its stream's window closed.
-                    _ => None,
-                };
-                self.connection.credit(key, window_bytes as i64);
-            }
-            if self.deliver(&event) {
+            if let Some(event) = self.take(pending) {
                 return Some(event);
             }
         }
     }
 
+    /// An event's time has come. None: it is of no interest any more, or its message can't be decoded.
+    fn take(&mut self, pending: Pending) -> Option<SessionEvent> {
+        let Pending { mut event, window_bytes, is_compressed } = pending;
+        if window_bytes > 0 {
+            self.event_bytes -= window_bytes;
+            self.connection.credit(window_bytes as i64);
+            // The one message of a request leaves its stream's window closed.
+            if let SessionEvent::Message { stream, .. } = &event
+                && let Some(key) = self.connection.find(*stream)
+            {
+                self.connection.credit_stream(key, window_bytes);
+            }
+        }
+        if !self.deliver(&event) {
+            return None;
+        }
+        if is_compressed
+            && let SessionEvent::Call { stream, message, .. } | SessionEvent::Message { stream, message } =
+                &mut event
+        {
+            match gzip::inflate(message, self.message_bytes_max) {
+                Ok(inflated) => *message = inflated,
+                Err(status) => {
+                    let key = self.connection.find(*stream)?;
+                    let call = self.connection.app_mut(key)?;
+                    if call.kind != RpcKind::ClientStream {
+                        // Nobody was told, nothing was done.
+                        (call.phase, call.delivered) = (Phase::Waiting, false);
+                    }
+                    self.fail(key, &status);
+                    return None;
+                }
+            }
+        }
+        Some(event)
+    }
+
     /// False when the event is of a call that has ended before the application heard of it: no work is done for
     /// it. Everything of a call that was heard of is told.
     fn deliver(&mut self, event: &SessionEvent) -> bool {
-        let (stream, tells) = match event {
-            SessionEvent::Call { stream, .. } | SessionEvent::Request { stream, .. } => (*stream, true),
-            SessionEvent::Message { stream, .. } | SessionEvent::HalfClosed { stream } => (*stream, false),
-            SessionEvent::Cancelled { .. }
-            | SessionEvent::DeadlineExceeded { .. }
-            | SessionEvent::Room { .. }
-            | SessionEvent::Http1(_) => return true,
-        };
+        let Some(stream) = of_call(event) else { return true };
+        let tells = matches!(event, SessionEvent::Call { .. } | SessionEvent::Request { .. });
         let Some(key) = self.connection.find(stream) else { return false };
         let call = self.connection.app_mut(key).expect("found alive");
         call.delivered |= tells;
@@ -223,15 +382,17 @@ impl Rpc {
     /// Bytes that the connection holds for its client, about.
     pub(super) fn held_bytes(&self) -> usize {
         self.connection.streams_live() * STREAM_BYTES
-            + self.events.len() * size_of::<Pending>()
-            + self.kept_bytes
+            + (self.events.len() + self.held_calls.len()) * size_of::<Pending>()
+            + self.event_bytes
+            + self.unfinished_bytes
+            + self.waiting_bytes
+            + self.unread.iter().map(Vec::len).sum::<usize>()
             + self.connection.unsent_bytes()
     }
 
     /// Whether the shard has no memory left.
     pub(super) fn set_pressed(&mut self, is_pressed: bool) {
         self.is_pressed = is_pressed;
-        self.connection.refuse_streams(is_pressed);
     }
 
     pub(super) fn bounds(&mut self) -> &mut Bounds {
@@ -246,8 +407,29 @@ impl Rpc {
         self.connection.wants_transmit()
     }
 
+    /// Input goes on when the driver has taken events and the socket answers: neither needs a frame of the client.
     pub(super) fn wants_read(&self) -> bool {
         self.connection.wants_read()
+            && self.events.len() < EVENTS_WAITING_MAX
+            && !(self.serving_bytes() > SERVED_BYTES_MAX && self.connection.wants_transmit())
+    }
+
+    pub(super) fn hold_messages(&mut self, stream: StreamId) {
+        let Some(key) = self.find_unanswered(stream) else { return };
+        self.connection.app_mut(key).expect("found alive").rare().is_held = true;
+    }
+
+    pub(super) fn release_messages(&mut self, stream: StreamId) {
+        let Some(key) = self.find_unanswered(stream) else { return };
+        let call = self.connection.app_mut(key).expect("found alive");
+        if !call.is_held() {
+            return;
+        }
+        let rare = call.rare();
+        rare.is_held = false;
+        let (input, end) = (mem::take(&mut rare.held_input), mem::take(&mut rare.held_end));
+        self.unfinished_bytes -= input.capacity();
+        self.take_data(key, &input, end, 0);
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -270,7 +452,8 @@ impl Rpc {
             output_bytes,
             control_replies,
             events: self.events.len(),
-            unfinished_bytes: self.kept_bytes,
+            unfinished_bytes: self.unfinished_bytes,
+            serving_bytes: self.serving_bytes(),
         }
     }
 
@@ -286,7 +469,9 @@ impl Rpc {
     #[cfg(test)]
     pub(super) fn levels(&mut self, now: Monotonic) -> Vec<(&'static str, usize, usize)> {
         let mut levels = self.connection.levels(now);
-        levels.push(("kept_bytes", self.kept_bytes, UNFINISHED_MESSAGE_BYTES_MAX));
+        levels.push(("unfinished_bytes", self.unfinished_bytes, UNFINISHED_MESSAGE_BYTES_MAX));
+        levels.push(("waiting_bytes", self.waiting_bytes, WAITING_BYTES_MAX));
+        levels.push(("serving_bytes", self.serving_bytes(), SERVING_BYTES_MAX));
         levels.push(("events", self.events.len(), EVENTS_WAITING_MAX));
         levels
     }
@@ -309,14 +494,14 @@ impl Rpc {
         if let Some(key) = self.connection.find(stream)
             && let Some(call) = self.connection.reset(key, code)
         {
-            self.kept_bytes -= call.kept_bytes();
+            self.forget(&call);
         }
     }
 
     pub(super) fn send_unary(&mut self, stream: StreamId, message: &[u8]) {
         let Some(key) = self.connection.find(stream) else { return };
         let call = self.connection.app(key).expect("found alive");
-        let plain = call.encoding == Encoding::Identity && call.subtype.is_empty() && !call.head_sent;
+        let plain = call.encoding == Encoding::Identity && call.subtype().is_empty() && !call.head_sent;
         // A unary call that was told of keeps no message under assembly, so nothing is lost with it.
         if plain && call.phase == Phase::Told {
             let head = prefix(false, message.len());
@@ -331,9 +516,7 @@ impl Rpc {
     pub(super) fn send_message(&mut self, stream: StreamId, message: &[u8]) {
         let Some(key) = self.find_unanswered(stream) else { return };
         let gzip = self.begin_answer(key);
-        let mut framed = Vec::with_capacity(PREFIX_BYTES + message.len());
-        write_framed(&mut framed, gzip, message);
-        self.connection.send_piece(key, Piece::from(framed));
+        self.connection.send_copied(key, |copied| write_framed(copied, gzip, message));
     }
 
     pub(super) fn send_pieces(&mut self, stream: StreamId, pieces: Vec<Piece>) {
@@ -343,12 +526,11 @@ impl Rpc {
         if gzip {
             let mut message = Vec::with_capacity(length);
             pieces.iter().for_each(|piece| message.extend_from_slice(piece.as_slice()));
-            let mut framed = Vec::new();
-            write_framed(&mut framed, true, &message);
-            self.connection.send_piece(key, Piece::from(framed));
+            self.connection.send_copied(key, |copied| write_framed(copied, true, &message));
             return;
         }
-        self.queue_pieces(key, prefix(false, length).to_vec(), pieces);
+        self.connection.send_copied(key, |copied| copied.extend_from_slice(&prefix(false, length)));
+        self.queue_pieces(key, pieces);
     }
 
     /// False for a compressed answer: then nothing was done.
@@ -358,26 +540,24 @@ impl Rpc {
             return false;
         }
         self.begin_answer(key);
-        self.connection.send_piece(key, Piece::from(prefix(false, length).to_vec()));
+        self.connection.send_copied(key, |copied| copied.extend_from_slice(&prefix(false, length)));
         true
     }
 
     pub(super) fn append_pieces(&mut self, stream: StreamId, pieces: Vec<Piece>) {
         let Some(key) = self.find_unanswered(stream) else { return };
-        self.queue_pieces(key, Vec::new(), pieces);
+        self.queue_pieces(key, pieces);
     }
 
-    /// Queues `copied`, then the pieces; short neighbours become one piece.
-    fn queue_pieces(&mut self, key: Key, mut copied: Vec<u8>, pieces: Vec<Piece>) {
+    /// Queues the pieces; short neighbours share memory.
+    fn queue_pieces(&mut self, key: Key, pieces: Vec<Piece>) {
         for piece in pieces {
             if piece.len() <= COPIED_PIECE_BYTES_MAX {
-                copied.extend_from_slice(piece.as_slice());
+                self.connection.send_copied(key, |copied| copied.extend_from_slice(piece.as_slice()));
             } else {
-                self.connection.send_piece(key, Piece::from(mem::take(&mut copied)));
                 self.connection.send_piece(key, piece);
             }
         }
-        self.connection.send_piece(key, Piece::from(copied));
     }
 
     pub(super) fn send_status(&mut self, stream: StreamId, code: Code, text: &str) {
@@ -397,7 +577,7 @@ impl Rpc {
         let call = self.connection.app_mut(key).expect("found alive");
         let gzip = call.encoding == Encoding::Gzip;
         if !mem::replace(&mut call.head_sent, true) {
-            let block = status::head_block(&call.subtype, gzip);
+            let block = status::head_block(call.subtype(), gzip);
             self.connection.send_head(key, &block, false);
         }
         gzip
@@ -405,15 +585,23 @@ impl Rpc {
 
     fn end_answer(&mut self, key: Key, code: Code, text: &str) {
         let call = self.connection.app_mut(key).expect("called for a live stream");
-        call.phase = Phase::Answered;
         // What it kept is of no use any more.
-        self.kept_bytes -= call.kept_bytes();
-        (call.assembler, call.message, call.meta) = Default::default();
-        self.kept_bytes += call.kept_bytes();
+        let ended = Call {
+            phase: Phase::Answered,
+            route: call.route,
+            kind: call.kind,
+            encoding: call.encoding,
+            delivered: call.delivered,
+            head_sent: call.head_sent,
+            meta: Meta { deadline: call.meta.deadline, ..Meta::default() },
+            ..Call::default()
+        };
+        let call = mem::replace(call, ended);
+        self.forget(&call);
         if call.head_sent {
             self.connection.send_end(key, Some(status::trailers_block(code, text)));
         } else {
-            let block = status::trailers_only_block(200, &call.subtype, code, text);
+            let block = status::trailers_only_block(200, call.subtype(), code, text);
             self.connection.send_head(key, &block, true);
         }
     }
@@ -425,6 +613,7 @@ impl Rpc {
         let (told, delivered) = (call.phase == Phase::Told, call.delivered);
         self.connection.drop_queue(key);
         self.end_answer(key, status.code, &status.text);
+        self.has_dead_events = true;
         if told {
             // As bad as a reset: work was begun for nothing.
             self.connection.charge_reset();
@@ -450,42 +639,71 @@ impl Rpc {
             self.deadlines.push(deadline, stream, live, |stream| connection.find(stream).is_some());
         }
         let call = self.connection.app_mut(key).expect("just opened");
-        call.deadline = accepted.meta.deadline;
         call.route = accepted.route;
         call.kind = accepted.kind;
         call.encoding = accepted.encoding;
-        call.subtype = accepted.subtype;
+        if !accepted.subtype.is_empty() {
+            call.rare().subtype = accepted.subtype;
+        }
+        call.meta = accepted.meta;
         if call.kind == RpcKind::ClientStream {
             call.phase = Phase::Told;
-            self.push(SessionEvent::Request { stream, route: accepted.route, meta: accepted.meta });
-        } else {
-            call.meta = accepted.meta;
+            let (route, meta) = (call.route, take_meta(&mut call.meta));
+            self.connection.set_endless(key);
+            self.push(SessionEvent::Request { stream, route, meta });
         }
-        self.kept_bytes += self.connection.app(key).map_or(0, Call::kept_bytes);
+        self.waiting_bytes += self.connection.app(key).map_or(0, Call::waiting_bytes);
+        self.look_for_room();
         if end {
             self.ended(key);
-        } else if self.kept_bytes > UNFINISHED_MESSAGE_BYTES_MAX {
-            // Nothing was done for it yet.
-            self.overflow(key, Bound::KeptBytes, ResetCode::RefusedStream);
+        } else if self.waiting_bytes > WAITING_BYTES_MAX {
+            self.overflow(key, Bound::KeptBytes);
         }
     }
 
     fn data(&mut self, key: Key, bytes: &[u8], end: bool) {
+        match self.connection.app_mut(key) {
+            Some(call) if call.is_held() => {
+                let before = call.unfinished_bytes();
+                let rare = call.rare();
+                rare.held_input.extend_from_slice(bytes);
+                rare.held_end |= end;
+                self.unfinished_bytes = self.unfinished_bytes - before + call.unfinished_bytes();
+                // Its stream's window stays closed by so much.
+                self.connection.credit(bytes.len() as i64);
+                self.bound_unfinished(key);
+            }
+            Some(_) | None => self.take_data(key, bytes, end, bytes.len()),
+        }
+    }
+
+    /// A part of a body. `owed`: how much of it the connection's window still has to get back.
+    fn take_data(&mut self, key: Key, bytes: &[u8], end: bool, owed: usize) {
         let mut input = bytes;
         // Bytes whose memory is free again, less those of events that wait to be taken.
-        let mut owed = bytes.len() as i64;
+        let mut owed = owed as i64;
+        // Of the stream: those of messages that are not whole are kept back.
+        let mut owed_stream = 0;
         while !input.is_empty() {
             let Some(call) = self.connection.app_mut(key) else { break };
             // After its one message, a unary call reads no more (as grpc-go).
             if call.phase == Phase::Answered || call.kind == RpcKind::Unary && call.phase == Phase::Told {
+                owed_stream += input.len();
                 break;
             }
             let before = call.assembler.kept_bytes();
             let fed = call.assembler.feed(&mut input, self.message_bytes_max);
-            self.kept_bytes = self.kept_bytes - before + call.assembler.kept_bytes();
+            self.unfinished_bytes = self.unfinished_bytes - before + call.assembler.kept_bytes();
             match fed {
                 Ok(None) => {}
-                Ok(Some(framed)) => owed -= self.message(key, framed) as i64,
+                Ok(Some(framed)) => {
+                    let long = mem::take(&mut call.long);
+                    let length = PREFIX_BYTES + framed.bytes.len();
+                    let held = self.message(key, framed);
+                    owed -= held as i64;
+                    owed_stream += length - held;
+                    self.release_long(long);
+                }
                 Err(too_long) => {
                     let max = self.message_bytes_max;
                     let text = format!("grpc: received message larger than max ({} vs. {max})", too_long.0);
@@ -496,83 +714,151 @@ impl Rpc {
             }
         }
         if owed != 0 {
-            self.connection.credit(Some(key), owed);
+            self.connection.credit(owed);
+        }
+        if owed_stream > 0 {
+            self.connection.credit_stream(key, owed_stream);
         }
         if end {
             self.ended(key);
-        } else if self.kept_bytes > UNFINISHED_MESSAGE_BYTES_MAX {
-            self.overflow(key, Bound::KeptBytes, ResetCode::EnhanceYourCalm);
-        } else if self.is_pressed && self.connection.app(key).is_some_and(|call| call.kept_bytes() > 0) {
-            self.overflow(key, Bound::Memory, ResetCode::EnhanceYourCalm);
+        } else if self.waiting_bytes > WAITING_BYTES_MAX {
+            self.overflow(key, Bound::KeptBytes);
+        } else {
+            self.bound_unfinished(key);
         }
+        self.open_window(key);
+    }
+
+    /// Bytes were added to what is not finished.
+    fn bound_unfinished(&mut self, key: Key) {
+        let keeps =
+            self.connection.app(key).is_some_and(|call| call.unfinished_bytes() + call.waiting_bytes() > 0);
+        if keeps && self.unfinished_bytes > UNFINISHED_MESSAGE_BYTES_MAX {
+            self.overflow(key, Bound::KeptBytes);
+        } else if keeps && self.is_pressed {
+            self.overflow(key, Bound::Memory);
+        }
+    }
+
+    /// Lets a message in that does not fit the window of its stream, or remembers that it waits.
+    fn open_window(&mut self, key: Key) {
+        let Some(call) = self.connection.app(key) else { return };
+        let missing = call.assembler.missing_bytes();
+        if missing == 0 || call.phase == Phase::Answered {
+            return;
+        }
+        let window = self.connection.stream_window(key);
+        match call.long {
+            Long::None if missing > window => {
+                self.set_long(key, Long::Queued);
+                self.long_waiting.push_back(key);
+                if self.long_waiting.len() > 2 * self.connection.streams_live() + KEPT_EVENTS {
+                    let connection = &self.connection;
+                    self.long_waiting
+                        .retain(|key| connection.app(*key).is_some_and(|call| call.long == Long::Queued));
+                }
+                self.admit_long();
+            }
+            // Padding has used some of it, and will.
+            Long::Admitted(_) if window < missing.min(FRAME_BYTES_MAX) => {
+                self.connection.lend_window(key, missing - window + FRAME_BYTES_MAX);
+            }
+            Long::None | Long::Queued | Long::Admitted(_) => {}
+        }
+    }
+
+    fn set_long(&mut self, key: Key, long: Long) {
+        self.connection.app_mut(key).expect("called for a live stream").long = long;
+    }
+
+    /// Lets long messages in, in the order in which they began.
+    fn admit_long(&mut self) {
+        while let Some(key) = self.long_waiting.front().copied() {
+            if let Some(call) = self.connection.app(key).filter(|call| call.long == Long::Queued) {
+                let missing = call.assembler.missing_bytes();
+                if self.long_bytes > 0 && self.long_bytes + missing > LONG_MESSAGE_BYTES_AT_ONCE {
+                    return;
+                }
+                let admitted = u32::try_from(missing).expect("messages stay below 4 GiB");
+                self.set_long(key, Long::Admitted(admitted));
+                self.long_bytes += missing;
+                let window = self.connection.stream_window(key);
+                self.connection.lend_window(key, missing.saturating_sub(window));
+            }
+            self.long_waiting.pop_front();
+        }
+        shrink(&mut self.long_waiting);
+    }
+
+    /// A message is whole, or nobody waits for it.
+    fn release_long(&mut self, long: Long) {
+        if let Long::Admitted(bytes) = long {
+            self.long_bytes -= bytes as usize;
+            self.admit_long();
+        }
+    }
+
+    /// What a call kept is no longer there.
+    fn forget(&mut self, call: &Call) {
+        self.unfinished_bytes -= call.unfinished_bytes();
+        self.waiting_bytes -= call.waiting_bytes();
+        self.release_long(call.long);
     }
 
     /// A whole message. Gives the bytes whose window its event holds.
     fn message(&mut self, key: Key, framed: Framed) -> usize {
         let call = self.connection.app_mut(key).expect("called for a live stream");
+        if let Err(status) = check_flag(framed.flag, call.encoding) {
+            self.fail(key, &status);
+            return 0;
+        }
         let held = PREFIX_BYTES + framed.bytes.len();
         match (call.kind, call.phase) {
             (RpcKind::ServerStream, Phase::Waiting) => {
-                self.kept_bytes += framed.bytes.len();
-                call.message = Some(framed);
+                self.waiting_bytes += framed.bytes.len();
+                call.rare().message = Some(framed);
                 call.phase = Phase::Whole;
                 // The window is given back at once: it waits for the end alone, and is the only one.
-                return 0;
+                0
             }
             (RpcKind::ServerStream, Phase::Whole | Phase::Told | Phase::Answered) => {
                 let text =
                     "cardinality violation: received multiple request messages for non-client-streaming RPC";
                 self.fail(key, &Status::new(Code::Internal, text));
-                return 0;
+                0
             }
-            (RpcKind::Unary | RpcKind::ClientStream, _) => {}
-        }
-        let (kind, encoding) = (call.kind, call.encoding);
-        let Some((message, kept)) = self.decode(key, framed, encoding) else { return 0 };
-        match kind {
-            RpcKind::ClientStream => {
+            (RpcKind::ClientStream, _) => {
                 let stream = self.connection.stream_of(key).expect("alive");
-                self.push_message(SessionEvent::Message { stream, message }, held, kept);
+                let event = SessionEvent::Message { stream, message: framed.bytes };
+                self.push_message(event, held, framed.flag != 0);
+                held
             }
-            RpcKind::Unary | RpcKind::ServerStream => self.tell(key, message, held, kept),
-        }
-        held
-    }
-
-    /// The payload of a message, and how much of it no window of the client holds, which is counted until the
-    /// event is taken: a bomb of gzip. None: the call has failed.
-    fn decode(&mut self, key: Key, framed: Framed, encoding: Encoding) -> Option<(Bytes, usize)> {
-        let compressed = framed.bytes.len();
-        match decode(framed, encoding, self.message_bytes_max) {
-            Ok(message) => {
-                let kept = message.len().saturating_sub(compressed);
-                self.kept_bytes += kept;
-                if self.kept_bytes <= UNFINISHED_MESSAGE_BYTES_MAX || kept == 0 {
-                    return Some((message, kept));
-                }
-                self.kept_bytes -= kept;
-                self.overflow(key, Bound::KeptBytes, ResetCode::EnhanceYourCalm);
+            (RpcKind::Unary, _) => {
+                self.tell(key, framed, held);
+                held
             }
-            Err(status) => self.fail(key, &status),
         }
-        None
     }
 
     /// The application learns of a request with one message.
-    fn tell(&mut self, key: Key, message: Bytes, window_bytes: usize, kept_bytes: usize) {
+    fn tell(&mut self, key: Key, framed: Framed, window_bytes: usize) {
         let stream = self.connection.stream_of(key).expect("called for a live stream");
         let call = self.connection.app_mut(key).expect("called for a live stream");
         call.phase = Phase::Told;
-        self.kept_bytes -= call.kept_bytes();
-        let (route, meta) = (call.route, mem::take(&mut call.meta));
-        self.kept_bytes += call.kept_bytes();
-        self.push_message(SessionEvent::Call { stream, route, meta, message }, window_bytes, kept_bytes);
+        self.waiting_bytes -= call.meta.text_bytes();
+        let (route, meta) = (call.route, take_meta(&mut call.meta));
+        let event = SessionEvent::Call { stream, route, meta, message: framed.bytes };
+        self.push_message(event, window_bytes, framed.flag != 0);
     }
 
     /// The request has ended.
     fn ended(&mut self, key: Key) {
         let Some(stream) = self.connection.stream_of(key) else { return };
         let call = self.connection.app_mut(key).expect("alive");
+        if call.is_held() {
+            call.rare().held_end = true;
+            return;
+        }
         let (kind, phase, inside) = (call.kind, call.phase, call.assembler.is_inside());
         match (kind, phase) {
             (_, Phase::Answered) | (RpcKind::Unary, Phase::Told) => {}
@@ -583,12 +869,12 @@ impl Rpc {
             }
             (_, _) if inside => self.fail(key, &Status::new(Code::Internal, "unexpected EOF")),
             (RpcKind::ServerStream, Phase::Whole) => {
-                let framed = call.message.take().expect("Whole has the message");
-                let encoding = call.encoding;
-                self.kept_bytes -= framed.bytes.len();
-                if let Some((message, kept)) = self.decode(key, framed, encoding) {
-                    self.tell(key, message, 0, kept);
-                }
+                let framed = call.rare().message.take().expect("Whole has the message");
+                self.waiting_bytes -= framed.bytes.len();
+                // From here on it may wait long.
+                let held = PREFIX_BYTES + framed.bytes.len();
+                self.connection.credit(-(held as i64));
+                self.tell(key, framed, held);
             }
             (RpcKind::ServerStream, Phase::Waiting) => {
                 let text = "cardinality violation: received no request message from non-client-streaming RPC";
@@ -600,15 +886,21 @@ impl Rpc {
     }
 
     fn gone(&mut self, stream: StreamId, call: Call) {
-        self.kept_bytes -= call.kept_bytes();
+        self.forget(&call);
         if call.phase == Phase::Told && call.delivered {
             self.push(SessionEvent::Cancelled { stream });
         }
+        self.has_dead_events = true;
     }
 
     /// The connection, or the shard, keeps too much for its clients.
-    fn overflow(&mut self, key: Key, bound: Bound, code: ResetCode) {
+    fn overflow(&mut self, key: Key, bound: Bound) {
         let Some(stream) = self.connection.stream_of(key) else { return };
+        // Of what nobody was told, nothing was done: it may be sent again.
+        let code = match self.connection.app(key).expect("alive").phase {
+            Phase::Waiting | Phase::Whole => ResetCode::RefusedStream,
+            Phase::Told | Phase::Answered => ResetCode::EnhanceYourCalm,
+        };
         self.connection.bounds.note(bound);
         if let Some(call) = self.connection.reset(key, code) {
             self.gone(stream, call);
@@ -619,32 +911,59 @@ impl Rpc {
     fn deadline_passed(&mut self, stream: StreamId, now: Monotonic) {
         let Some(key) = self.connection.find(stream) else { return };
         let call = self.connection.app(key).expect("found alive");
-        if call.deadline.is_none_or(|deadline| deadline > now) {
+        if call.meta.deadline.is_none_or(|deadline| deadline > now) {
             return;
         }
         let told = call.phase == Phase::Told && call.delivered;
         // Also when the answer was given but waits for windows: nobody will read it in time.
         self.connection.drop_queue(key);
         self.end_answer(key, Code::DeadlineExceeded, "context deadline exceeded");
+        self.has_dead_events = true;
         if told {
             self.push(SessionEvent::DeadlineExceeded { stream });
         }
     }
 
     fn push(&mut self, event: SessionEvent) {
-        self.push_message(event, 0, 0);
+        self.push_message(event, 0, false);
     }
 
-    fn push_message(&mut self, event: SessionEvent, window_bytes: usize, kept_bytes: usize) {
-        self.events.push_back(Pending { event, window_bytes, kept_bytes });
+    fn push_message(&mut self, event: SessionEvent, window_bytes: usize, is_compressed: bool) {
+        self.event_bytes += window_bytes;
+        self.events.push_back(Pending { event, window_bytes, is_compressed });
     }
 }
 
-/// The payload of a message by its flag (`checkRecvPayload` of grpc-go).
-fn decode(framed: Framed, encoding: Encoding, bytes_max: usize) -> Result<Bytes, Status> {
-    match (framed.flag, encoding) {
-        (0, _) => Ok(framed.bytes),
-        (1, Encoding::Gzip) => gzip::inflate(&framed.bytes, bytes_max),
+/// The call whose event it is, if it needs that call to be alive.
+fn of_call(event: &SessionEvent) -> Option<StreamId> {
+    match event {
+        SessionEvent::Call { stream, .. }
+        | SessionEvent::Request { stream, .. }
+        | SessionEvent::Message { stream, .. }
+        | SessionEvent::HalfClosed { stream } => Some(*stream),
+        SessionEvent::Cancelled { .. }
+        | SessionEvent::DeadlineExceeded { .. }
+        | SessionEvent::Room { .. }
+        | SessionEvent::Http1(_) => None,
+    }
+}
+
+/// What the application is told of a request; its deadline stays here too.
+fn take_meta(meta: &mut Meta) -> Meta {
+    Meta { texts: meta.texts.take(), ..*meta }
+}
+
+/// Gives back the memory of an empty queue that was long.
+fn shrink<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() && queue.capacity() > KEPT_EVENTS {
+        *queue = VecDeque::new();
+    }
+}
+
+/// Whether a message may have this flag (`checkRecvPayload` of grpc-go).
+fn check_flag(flag: u8, encoding: Encoding) -> Result<(), Status> {
+    match (flag, encoding) {
+        (0, _) | (1, Encoding::Gzip) => Ok(()),
         (1, Encoding::Identity) => {
             Err(Status::new(Code::Internal, "grpc: compressed flag set with identity or empty encoding"))
         }

@@ -25,6 +25,7 @@ use crate::pure::types::Revision;
 use crate::pure::wal::{self, Canaries, Identity, Refused};
 use crate::pure::watch::{Canary, HubConfig};
 use crate::pure::wire::h2::connection::SendLimits;
+use crate::pure::wire::h2::frame::HEAD_BYTES;
 use crate::stdx::prng::Prng;
 use crate::testing::canary::Mutant;
 use crate::testing::checkers;
@@ -269,7 +270,12 @@ fn front_config(world: &Outside, identity: Identity, ids: RequestIds, seeds: &mu
     session.h2.seed = seeds.next_u64();
     session.h2.send = world.plan.send;
     if world.canary == Some(Mutant::M26) {
-        session.h2.send = SendLimits { connection: usize::MAX, stalled: usize::MAX, ..world.plan.send };
+        session.h2.send = SendLimits {
+            connection: usize::MAX,
+            stalled: usize::MAX,
+            answers: usize::MAX,
+            ..world.plan.send
+        };
     }
     session.h2.concurrent_streams_max = world.plan.streams_max;
     if world.plan.keepalive_idle > 0 {
@@ -369,13 +375,15 @@ fn look_at_shard(world: &mut Outside, front: front::Queues, node: node::Queues) 
     let wish_bytes =
         (limits::request::PROPOSAL_BYTES_OUTSTANDING_MAX + limits::request::REQUEST_BYTES_MAX_DEFAULT) as u64;
     let unfinished = (limits::http2::UNFINISHED_MESSAGE_BYTES_MAX + limits::http2::FRAME_BYTES_MAX) as u64;
+    // One buffer of input may come on top.
+    let events = limits::http2::EVENTS_WAITING_MAX + limits::shard::RECEIVE_BUFFER_BYTES / HEAD_BYTES;
     let marks = [
         ("wishes to the sequencer", front.wishes, credits),
         ("bytes of wishes", front.wish_bytes, wish_bytes),
         ("bytes of unsent answers", front.session.unsent_bytes, unsent),
         ("bytes of output", front.session.output_bytes, limits::http2::OUTPUT_BYTES_MAX as u64),
         ("control replies", front.session.control_replies, limits::http2::CONTROL_REPLIES_MAX as u64),
-        ("events of a session", front.session.events, limits::http2::EVENTS_WAITING_MAX as u64),
+        ("events of a session", front.session.events, events as u64),
         ("bytes of unfinished messages", front.session.unfinished_bytes, unfinished),
         ("bytes of a watch stream's events", front.watch_bytes, watch_bytes),
         ("committed entries", node.committed, limits::request::APPLY_BACKLOG_ENTRIES_MAX + all_credits),

@@ -114,8 +114,13 @@ impl Fault {
 const FAULTS: usize = 12;
 
 /// Bounds of what waits to be sent that runs get to.
-const SMALL_SEND: SendLimits =
-    SendLimits { stream: 8 << 10, stream_min: 1 << 10, connection: 32 << 10, stalled: 128 << 10 };
+const SMALL_SEND: SendLimits = SendLimits {
+    stream: 8 << 10,
+    stream_min: 1 << 10,
+    connection: 32 << 10,
+    stalled: 128 << 10,
+    answers: 64 << 10,
+};
 
 impl Plan {
     pub(super) fn draw(prng: &mut Prng, canary: Option<Mutant>) -> Plan {

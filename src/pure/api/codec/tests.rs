@@ -2,7 +2,8 @@ use super::*;
 use crate::pure::api::canonical::{self, is_canonical};
 use crate::pure::api::log_payload;
 use crate::pure::api::schema::Schema;
-use crate::pure::api::status::Code;
+use crate::pure::api::status::{Code, EMPTY_KEY, KEY_NOT_FOUND};
+use crate::pure::api::validate::validate_txn;
 use crate::stdx::prng::Prng;
 
 fn check<M: Encode + Decode + PartialEq + std::fmt::Debug>(message: &str, request: &M, expected: &str) {
@@ -195,9 +196,39 @@ fn a_txn_with_too_many_operations_keeps_no_more_than_shows_it() {
     }
     let exact: Bytes = b"\x12\x00".repeat(128).into();
     assert_eq!(decode_txn(&exact, 128).expect("decodes").success.len(), 128);
+    // The same inside of others, up to what a message may hold: a list of each level is kept, not the product.
+    let ops = |message: &[u8], count: usize| {
+        let op = pb_field(0x12, message);
+        op.repeat(count)
+    };
+    let inside = |txn: &[u8]| pb_field(0x22, txn);
+    let mut message = ops(b"", 32);
+    for _ in 0..2 {
+        message = ops(&inside(&message), 32);
+    }
+    let message = Bytes::from(message);
+    assert_eq!(count_ops(&decode::<TxnRequest>(&message).expect("decodes")), 32 * 32 * 32 + 32 * 32 + 32);
+    let txn = decode_txn(&message, 128).expect("decodes");
+    assert_eq!(count_ops(&txn), 32 + 32 + 32);
+    assert_eq!(validate_txn(&txn, 128), Err(KEY_NOT_FOUND));
+    // What comes first on the wire is not what is checked first: the fault of the branch of success counts.
+    let failure_first = [b"\x1a\x00".to_vec(), ops(b"\x0a\x00", 1)].concat().into();
+    assert_eq!(validate_txn(&decode_txn(&failure_first, 128).expect("decodes"), 128), Err(EMPTY_KEY));
     // What is not kept has to decode all the same.
     let broken: Bytes = [b"\x12\x00".repeat(1_000), b"\x12\x02\x12\x07".to_vec()].concat().into();
     assert!(decode_txn(&broken, 128).is_err());
+}
+
+fn pb_field(key: u8, message: &[u8]) -> Vec<u8> {
+    let mut field = vec![key];
+    pb::put_varint(&mut field, message.len() as u64);
+    field.extend_from_slice(message);
+    field
+}
+
+fn count_ops(txn: &TxnRequest) -> usize {
+    let ops = txn.success.iter().chain(&txn.failure);
+    ops.map(|op| 1 + if let RequestOp::Txn(nested) = op { count_ops(nested) } else { 0 }).sum()
 }
 
 #[test]

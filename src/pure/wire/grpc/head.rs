@@ -50,12 +50,33 @@ pub struct Meta {
     pub require_leader: bool,
     /// `grpcgateway-accept` is there: certificate names don't count.
     pub via_gateway: bool,
+    /// There when one of them came.
+    pub texts: Option<Arc<Texts>>,
+}
+
+/// Values of metadata.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Texts {
     /// `client-api-version`, as it came.
     pub client_version: Option<Arc<[u8]>>,
     /// `token`, as it came.
     pub token: Option<Arc<[u8]>>,
     /// `authorization`, as it came.
     pub authorization: Option<Arc<[u8]>>,
+}
+
+impl Meta {
+    /// `client-api-version`, as it came.
+    pub fn client_version(&self) -> Option<&[u8]> {
+        self.texts.as_ref()?.client_version.as_deref()
+    }
+
+    /// Bytes of its values.
+    pub fn text_bytes(&self) -> usize {
+        let Some(texts) = &self.texts else { return 0 };
+        let all = [&texts.client_version, &texts.token, &texts.authorization];
+        all.into_iter().flatten().map(|text| text.len()).sum()
+    }
 }
 
 /// How the client encodes its messages.
@@ -146,6 +167,7 @@ pub struct HeadReader {
     hosts: u32,
     leader_seen: bool,
     meta: Meta,
+    texts: Texts,
     fault: Option<Status>,
     /// Texts that only refusals and rare requests need.
     path: Vec<u8>,
@@ -157,6 +179,7 @@ pub struct HeadReader {
     version_last: Option<Arc<[u8]>>,
     token_last: Option<Arc<[u8]>>,
     authorization_last: Option<Arc<[u8]>>,
+    texts_last: Option<Arc<Texts>>,
 }
 
 impl HeadReader {
@@ -173,6 +196,7 @@ impl HeadReader {
             hosts: 0,
             leader_seen: false,
             meta: Meta::default(),
+            texts: Texts::default(),
             fault: None,
             path: Vec::new(),
             method: Vec::new(),
@@ -182,6 +206,7 @@ impl HeadReader {
             version_last: None,
             token_last: None,
             authorization_last: None,
+            texts_last: None,
         }
     }
 
@@ -189,7 +214,10 @@ impl HeadReader {
     pub fn finish(&mut self, now: Monotonic) -> Result<Accepted, Refused> {
         let subtype = std::mem::take(&mut self.subtype).into_boxed_slice();
         let verdict = self.judge(now);
-        let meta = std::mem::take(&mut self.meta);
+        let mut meta = std::mem::take(&mut self.meta);
+        if self.texts != Texts::default() {
+            meta.texts = Some(self.share_texts());
+        }
         self.trim();
         match (verdict, self.target) {
             (Ok(encoding), Target::Rpc { route, kind }) => {
@@ -197,6 +225,15 @@ impl HeadReader {
             }
             (Ok(_), _) => unreachable!("judge refuses what is no RPC"),
             (Err((http_status, status)), _) => Err(Refused { http_status, status, subtype }),
+        }
+    }
+
+    /// The texts of this head, in the memory of the last one's if they are the same.
+    fn share_texts(&mut self) -> Arc<Texts> {
+        let texts = std::mem::take(&mut self.texts);
+        match &self.texts_last {
+            Some(last) if **last == texts => Arc::clone(last),
+            Some(_) | None => Arc::clone(self.texts_last.insert(Arc::new(texts))),
         }
     }
 
@@ -208,7 +245,9 @@ impl HeadReader {
             }
         }
         for last in [&mut self.version_last, &mut self.token_last, &mut self.authorization_last] {
-            *last = last.take().filter(|value| value.len() <= KEPT_CAPACITY_BYTES);
+            if last.as_ref().is_some_and(|value| value.len() > KEPT_CAPACITY_BYTES) {
+                (*last, self.texts_last) = (None, None);
+            }
         }
     }
 
@@ -339,6 +378,7 @@ impl FieldSink for HeadReader {
         (self.authorities, self.hosts) = (0, 0);
         self.leader_seen = false;
         self.meta = Meta::default();
+        self.texts = Texts::default();
         self.fault = None;
         for text in [
             &mut self.path,
@@ -372,10 +412,10 @@ impl FieldSink for HeadReader {
                 let first = !std::mem::replace(&mut self.leader_seen, true);
                 self.meta.require_leader |= first && tag >> DATA_BITS == mark::REQUIRE_LEADER;
             }
-            mark::CLIENT_VERSION => keep_first(&mut self.meta.client_version, &mut self.version_last, value),
-            mark::TOKEN => keep_first(&mut self.meta.token, &mut self.token_last, value),
+            mark::CLIENT_VERSION => keep_first(&mut self.texts.client_version, &mut self.version_last, value),
+            mark::TOKEN => keep_first(&mut self.texts.token, &mut self.token_last, value),
             mark::AUTHORIZATION => {
-                keep_first(&mut self.meta.authorization, &mut self.authorization_last, value)
+                keep_first(&mut self.texts.authorization, &mut self.authorization_last, value)
             }
             mark::VIA_GATEWAY => self.meta.via_gateway = true,
             mark::AUTHORITY => self.authorities += 1,

@@ -79,6 +79,15 @@ impl Assembler {
         self.buffer.capacity()
     }
 
+    /// Bytes that are missing of the message under way, 0 when its length is not known yet.
+    pub fn missing_bytes(&self) -> usize {
+        if usize::from(self.prefix_have) < PREFIX_BYTES {
+            return 0;
+        }
+        let [_, a, b, c, d] = self.prefix;
+        (u32::from_be_bytes([a, b, c, d]) as usize).saturating_sub(self.buffer.len())
+    }
+
     /// True when a message has begun and not ended.
     pub fn is_inside(&self) -> bool {
         self.prefix_have > 0

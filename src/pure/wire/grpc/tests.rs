@@ -236,9 +236,10 @@ fn accepted_heads_say_what_the_application_needs() {
         ("y-bin", "aGk"),
     ];
     let meta = read(&fields).unwrap().meta;
-    assert_eq!(meta.token.as_deref(), Some(&b"t.1"[..]));
-    assert_eq!(meta.authorization.as_deref(), Some(&b"Bearer b"[..]));
-    assert_eq!(meta.client_version.as_deref(), Some(&b"3.7"[..]));
+    let texts = meta.texts.as_deref().unwrap();
+    assert_eq!(texts.token.as_deref(), Some(&b"t.1"[..]));
+    assert_eq!(texts.authorization.as_deref(), Some(&b"Bearer b"[..]));
+    assert_eq!(meta.client_version(), Some(&b"3.7"[..]));
     assert!(meta.require_leader && meta.via_gateway);
     assert!(!read(&[("hasleader", "false"), ("hasleader", "true")]).unwrap().meta.require_leader);
     for (text, nanos) in [
@@ -268,7 +269,7 @@ fn nothing_is_left_of_the_head_before() {
     assert_eq!(plain.meta, super::head::Meta::default());
     // Same token, same memory.
     let with_token = [&PUT[..], &[("token", "t")]].concat();
-    let [a, b] = [0, 1].map(|_| read_with(&mut reader, &with_token).unwrap().meta.token.unwrap());
+    let [a, b] = [0, 1].map(|_| read_with(&mut reader, &with_token).unwrap().meta.texts.unwrap());
     assert!(std::sync::Arc::ptr_eq(&a, &b));
 }
 

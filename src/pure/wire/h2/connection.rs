@@ -10,11 +10,12 @@ use super::head::{Judge, Part};
 use super::settings::PeerSettings;
 use super::streams::{Finish, State, Stream, StreamId, Streams};
 use crate::limits::http2::{
-    CHEAP_FRAMES_BURST, CHEAP_FRAMES_PER_SECOND, CONNECTION_SEND_BYTES_MAX, CONNECTION_WINDOW_BYTES,
-    CONTINUATION_FRAMES_MAX, CONTROL_REPLIES_MAX, FRAME_BYTES_MAX, HANDSHAKE_SECONDS, HEADER_BLOCK_BYTES_MAX,
-    HEADER_LIST_BYTES_MAX, OUTPUT_BYTES_MAX, RESETS_BURST, RESETS_PER_SECOND, RESETS_UNDELAYED_MAX,
-    SETTINGS_FRAMES_BURST, SETTINGS_FRAMES_PER_SECOND, STALLED_SEND_BYTES_MAX, STREAM_SEND_BYTES_MAX,
-    STREAM_SEND_BYTES_MIN, STREAM_WINDOW_BYTES, STREAMS_LIVE_MAX, UNFINISHED_FRAME_SECONDS,
+    ANSWER_BYTES_MAX, CHEAP_FRAMES_BURST, CHEAP_FRAMES_PER_SECOND, CONNECTION_SEND_BYTES_MAX,
+    CONNECTION_WINDOW_BYTES, CONTINUATION_FRAMES_MAX, CONTROL_REPLIES_MAX, FRAME_BYTES_MAX,
+    HANDSHAKE_SECONDS, HEADER_BLOCK_BYTES_MAX, HEADER_LIST_BYTES_MAX, OUTPUT_BYTES_MAX, RESETS_BURST,
+    RESETS_PER_SECOND, RESETS_UNDELAYED_MAX, SETTINGS_FRAMES_BURST, SETTINGS_FRAMES_PER_SECOND,
+    STALLED_SEND_BYTES_MAX, STREAM_SEND_BYTES_MAX, STREAM_SEND_BYTES_MIN, STREAM_WINDOW_BYTES,
+    STREAMS_LIVE_MAX, UNFINISHED_FRAME_SECONDS,
 };
 use crate::pure::wire::hpack::{DecodeError, Decoder, FieldSink};
 use crate::stdx::slab::Key;
@@ -48,6 +49,8 @@ pub struct SendLimits {
     pub connection: usize,
     /// On a connection, if all but that waits for the windows of its own streams.
     pub stalled: usize,
+    /// Of answers on a connection, memory that only they take.
+    pub answers: usize,
 }
 
 impl Default for SendLimits {
@@ -57,6 +60,7 @@ impl Default for SendLimits {
             stream_min: STREAM_SEND_BYTES_MIN,
             connection: CONNECTION_SEND_BYTES_MAX,
             stalled: STALLED_SEND_BYTES_MAX,
+            answers: ANSWER_BYTES_MAX,
         }
     }
 }
@@ -225,6 +229,8 @@ pub struct Connection<T> {
     pub(super) ready: VecDeque<Key>,
     /// Sum of `queue_bytes` of all streams.
     pub(super) queued_bytes: usize,
+    /// Memory of what is queued on streams, endless ones apart.
+    pub(super) answer_bytes: usize,
     /// Streams whose producers asked for room and have it.
     pub(super) rooms: VecDeque<StreamId>,
     pub(super) ping_guard: PingGuard,
@@ -232,8 +238,10 @@ pub struct Connection<T> {
     settings_frames: Bucket,
     /// Requests that came to nothing; one that was answered pays for one.
     pub(super) resets: Bucket,
-    /// No new streams: there is no memory for them.
-    refuses_streams: bool,
+    /// Input waits unread, by our own choice.
+    is_held: bool,
+    /// No new streams, for this bound: there is no memory for them.
+    refuses_streams: Option<Bound>,
     received_at: Monotonic,
     keepalive_ping_at: Option<Monotonic>,
     /// Numbers for metrics.
@@ -284,12 +292,14 @@ impl<T: Default> Connection<T> {
             control_replies: 0,
             ready: VecDeque::new(),
             queued_bytes: 0,
+            answer_bytes: 0,
             rooms: VecDeque::new(),
             ping_guard: PingGuard::default(),
             cheap_frames: Bucket::new(CHEAP_FRAMES_BURST, CHEAP_FRAMES_PER_SECOND, now),
             settings_frames: Bucket::new(SETTINGS_FRAMES_BURST, SETTINGS_FRAMES_PER_SECOND, now),
             resets: Bucket::new(RESETS_BURST, RESETS_PER_SECOND, now),
-            refuses_streams: false,
+            is_held: false,
+            refuses_streams: None,
             received_at: now,
             keepalive_ping_at: None,
             counters: Counters::default(),
@@ -383,6 +393,9 @@ impl<T: Default> Connection<T> {
     /// Until when a frame or header block that has begun has to be complete. DATA may take its time: it is not
     /// kept here.
     fn unfinished_until(&self) -> Option<Monotonic> {
+        if self.is_held {
+            return None;
+        }
         let begun_at = match (&self.block, self.reading) {
             (Some(block), _) => block.begun_at,
             (None, Reading::Payload(_)) => self.partial_at,
@@ -418,9 +431,19 @@ impl<T: Default> Connection<T> {
         }
     }
 
-    /// From now on new streams are refused, or no more.
-    pub fn refuse_streams(&mut self, refuses: bool) {
-        self.refuses_streams = refuses;
+    /// Whether input waits that was not handled yet: what has begun in it is given its time when it goes on.
+    pub fn hold(&mut self, now: Monotonic, is_held: bool) {
+        if std::mem::replace(&mut self.is_held, is_held) && !is_held {
+            self.partial_at = now;
+            if let Some(block) = &mut self.block {
+                block.begun_at = now;
+            }
+        }
+    }
+
+    /// From now on new streams are refused for this bound, or no more.
+    pub fn refuse_streams(&mut self, bound: Option<Bound>) {
+        self.refuses_streams = bound;
     }
 
     /// Work was dropped because of the client, without a frame of its that says so. False: that was once too
@@ -502,30 +525,48 @@ impl<T: Default> Connection<T> {
 
     /// Takes all live streams out, for the end of the connection.
     pub fn take_all(&mut self) -> Vec<(StreamId, T)> {
-        self.queued_bytes = 0;
+        (self.queued_bytes, self.answer_bytes) = (0, 0);
         self.ready.clear();
         let keys = self.streams.keys();
         let taken = keys.into_iter().filter_map(|key| self.streams.remove(key, Finish::ByPeer));
         taken.map(|stream| (StreamId(stream.id), stream.app)).collect()
     }
 
-    /// Bytes of received data need no memory any more; negative when they need it again. Sends
-    /// WINDOW_UPDATE once half of a window is owed.
-    pub fn credit(&mut self, key: Option<Key>, bytes: i64) {
+    /// Bytes of received data need no memory of the connection any more; negative when they need it again. Sends
+    /// WINDOW_UPDATE once half of the window is owed.
+    pub fn credit(&mut self, bytes: i64) {
         self.credit += bytes;
         if self.credit >= i64::from(CONNECTION_WINDOW_BYTES / 2) {
             self.receive_window += self.credit;
             frame::write_window_update(&mut self.output, 0, self.credit as u32);
             self.credit = 0;
         }
-        if let Some(stream) = key.and_then(|key| self.streams.get_mut(key)) {
-            stream.credit += bytes;
-            // A request that has ended needs no window.
-            if stream.credit >= i64::from(STREAM_WINDOW_BYTES / 2) && stream.state == State::Open {
-                stream.receive_window += stream.credit;
-                frame::write_window_update(&mut self.output, stream.id, stream.credit as u32);
-                stream.credit = 0;
-            }
+    }
+
+    /// The same for the window of a stream.
+    pub fn credit_stream(&mut self, key: Key, bytes: usize) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.credit += window_bytes(bytes);
+        // A request that has ended needs no window.
+        if stream.credit >= window_bytes(STREAM_WINDOW_BYTES as usize / 2) && stream.state == State::Open {
+            stream.receive_window += stream.credit;
+            frame::write_window_update(&mut self.output, stream.id, stream.credit.unsigned_abs());
+            stream.credit = 0;
+        }
+    }
+
+    /// Bytes that the client may still send on a stream without another word of ours.
+    pub fn stream_window(&self, key: Key) -> usize {
+        self.streams.get(key).map_or(0, |stream| usize::try_from(stream.receive_window).unwrap_or(0))
+    }
+
+    /// Opens a stream's window by so much in advance: what comes is credited later as all else.
+    pub fn lend_window(&mut self, key: Key, bytes: usize) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if bytes > 0 && stream.state == State::Open {
+            stream.receive_window += window_bytes(bytes);
+            stream.credit -= window_bytes(bytes);
+            frame::write_window_update(&mut self.output, stream.id, window_bytes(bytes).unsigned_abs());
         }
     }
 
@@ -683,7 +724,7 @@ impl<T: Default> Connection<T> {
         match key {
             Ok(Some(_)) if length > 0 => self.cheap_frames.earn(CHEAP_FRAMES_EARNED),
             Ok(Some(_)) => {}
-            Ok(None) | Err(_) => self.credit(None, i64::from(head.length)),
+            Ok(None) | Err(_) => self.credit(i64::from(head.length)),
         }
         // Set first: after a fault of the stream its bytes are skipped all the same.
         self.reading = Reading::Data(part);
@@ -708,7 +749,7 @@ impl<T: Default> Connection<T> {
         if stream.state == State::HalfClosed {
             return Err(Fault::Stream(head.stream, Code::StreamClosed));
         }
-        stream.receive_window -= i64::from(head.length);
+        stream.receive_window -= i32::try_from(head.length).expect("frames are short");
         if stream.receive_window < 0 {
             return Err(Fault::Stream(head.stream, Code::FlowControl));
         }
@@ -725,7 +766,10 @@ impl<T: Default> Connection<T> {
             if part.padding > part.left {
                 return Err(Fault::protocol("padding longer than the frame"));
             }
-            self.credit(part.key, if part.key.is_some() { 1 + i64::from(padding) } else { 0 });
+            if let Some(key) = part.key {
+                self.credit(1 + i64::from(padding));
+                self.credit_stream(key, 1 + usize::from(padding));
+            }
         }
         let data = part.left - part.padding;
         if part.left > 0 && input.is_empty() {
@@ -752,7 +796,7 @@ impl<T: Default> Connection<T> {
     fn data<'a>(&mut self, key: Key, bytes: &'a [u8], end: bool) -> Result<Step<'a, T>, Fault> {
         let Some(stream) = self.streams.get_mut(key) else {
             // Finished by our answer while its frame was under way.
-            self.credit(None, bytes.len() as i64);
+            self.credit(bytes.len() as i64);
             return Ok(Step::Done);
         };
         // Section 8.1.1: the body is as long as content-length says.
@@ -762,7 +806,7 @@ impl<T: Default> Connection<T> {
             match after {
                 Some(after) => *left = after,
                 None => {
-                    self.credit(None, bytes.len() as i64);
+                    self.credit(bytes.len() as i64);
                     return Err(Fault::Stream(id, Code::Protocol));
                 }
             }
@@ -856,16 +900,16 @@ impl<T: Default> Connection<T> {
             return Err(Fault::Stream(id, Code::Protocol));
         }
         let streams_max = STREAMS_LIVE_MAX.min(self.config.concurrent_streams_max as usize);
-        if self.streams.len() >= streams_max || self.refuses_streams {
+        if self.streams.len() >= streams_max || self.refuses_streams.is_some() {
             self.counters.streams_refused += 1;
-            self.bounds.note(if self.refuses_streams { Bound::Memory } else { Bound::Streams });
+            self.bounds.note(self.refuses_streams.unwrap_or(Bound::Streams));
             frame::write_reset(&mut self.output, id, Code::RefusedStream);
             self.streams.remember(id, Finish::Early);
             return Ok(Step::Done);
         }
         self.cheap_frames.earn(CHEAP_FRAMES_EARNED);
         let send_window = i64::from(self.peer.initial_window);
-        let mut stream = Stream::new(id, i64::from(STREAM_WINDOW_BYTES), send_window);
+        let mut stream = Stream::new(id, STREAM_WINDOW_BYTES, send_window);
         stream.body_left = body_left;
         stream.state = if end { State::HalfClosed } else { State::Open };
         let key = self.streams.insert(stream);
@@ -1071,6 +1115,7 @@ impl<T: Default> Connection<T> {
     pub(super) fn remove(&mut self, key: Key, finish: Finish) -> Option<Stream<T>> {
         let stream = self.streams.remove(key, finish)?;
         self.queued_bytes -= stream.queue_bytes;
+        self.answer_bytes -= stream.answer_memory();
         if self.streams.len() == 0 {
             // A connection that was busy once keeps no memory for it.
             self.streams.trim();
@@ -1127,6 +1172,11 @@ impl<T: Default> Connection<T> {
         let stream = self.remove(key, Finish::Early).expect("found alive");
         Some(Received::Gone { stream: StreamId(id), app: stream.app })
     }
+}
+
+/// Bytes in a window.
+fn window_bytes(bytes: usize) -> i32 {
+    i32::try_from(bytes).expect("windows stay below 2^31")
 }
 
 /// A HEADERS payload without padding and priority (section 6.2).

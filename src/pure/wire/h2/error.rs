@@ -35,8 +35,6 @@ pub enum Bound {
     CheapFrames,
     /// `CONTROL_REPLIES_MAX`.
     ControlReplies,
-    /// `EVENTS_WAITING_MAX`.
-    Events,
     /// `HANDSHAKE_SECONDS`: preface, SETTINGS and their acknowledgement, an HTTP/1 head.
     Handshake,
     /// `HANDSHAKES_MAX`.
@@ -49,7 +47,7 @@ pub enum Bound {
     Hpack,
     /// `HTTP1_HEAD_BYTES_MAX`, `HTTP1_FIELDS_MAX`, `HTTP1_BODY_BYTES_MAX`, or not HTTP/1.
     Http1,
-    /// `UNFINISHED_MESSAGE_BYTES_MAX`.
+    /// `UNFINISHED_MESSAGE_BYTES_MAX`, `WAITING_BYTES_MAX`.
     KeptBytes,
     /// `SHARD_HELD_BYTES_MAX`.
     Memory,
@@ -69,16 +67,15 @@ pub enum Bound {
     SlowFrame,
     /// `STALLED_SECONDS`.
     Stalled,
-    /// `STREAMS_LIVE_MAX`, or the advertised number.
+    /// `STREAMS_LIVE_MAX`, `SERVING_BYTES_MAX`, or the advertised number.
     Streams,
 }
 
 impl Bound {
     /// All of them with their names in metrics, in the order of their numbers.
-    pub const ALL: [(Bound, &'static str); 20] = [
+    pub const ALL: [(Bound, &'static str); 19] = [
         (Bound::CheapFrames, "cheap_frames"),
         (Bound::ControlReplies, "control_replies"),
-        (Bound::Events, "events"),
         (Bound::Handshake, "handshake"),
         (Bound::Handshakes, "handshakes"),
         (Bound::HeaderBlock, "header_block"),

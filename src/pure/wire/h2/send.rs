@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::connection::Connection;
 use super::error::Code;
 use super::frame;
-use super::streams::{End, Finish, State, StreamId};
+use super::streams::{End, Finish, OUTBOUND_BYTES, Outbound, State, StreamId, memory_of};
 use super::transmit::{Piece, Transmit};
 use crate::limits::http2::{COPIED_PIECE_BYTES_MAX, DIRECT_OUTPUT_BYTES_MAX};
 use crate::pure::wire::hpack::encoder;
@@ -29,23 +29,74 @@ impl<T: Default> Connection<T> {
 
     /// Queues bytes of the answer.
     pub fn send_piece(&mut self, key: Key, piece: Piece) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
-        assert!(matches!(stream.end, End::Unknown), "nothing follows the end");
         if piece.is_empty() {
             return;
         }
-        stream.queue_bytes += piece.len();
-        self.queued_bytes += piece.len();
-        stream.queue.push_back(piece);
+        let Some((length, memory)) = self.with_outbound(key, |out| {
+            let (length, memory) = (piece.len(), memory_of(&piece));
+            out.close_tail();
+            out.queue.push_back(piece);
+            (length, memory)
+        }) else {
+            return;
+        };
+        self.note_queued(key, length, memory);
+    }
+
+    /// Queues what `write` appends: for short messages, which share memory.
+    pub fn send_copied(&mut self, key: Key, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(length) = self.with_outbound(key, |out| {
+            let before = out.tail.len();
+            write(&mut out.tail);
+            let length = out.tail.len() - before;
+            if out.tail.len() >= COPIED_PIECE_BYTES_MAX {
+                out.close_tail();
+            }
+            length
+        }) else {
+            return;
+        };
+        self.note_queued(key, length, length);
+    }
+
+    /// Lets `queue` add to what waits on a live stream.
+    fn with_outbound<R>(&mut self, key: Key, queue: impl FnOnce(&mut Outbound) -> R) -> Option<R> {
+        let stream = self.streams.get_mut(key)?;
+        if stream.out.is_none() && !stream.is_endless {
+            self.answer_bytes += OUTBOUND_BYTES;
+        }
+        let out = stream.out.get_or_insert_with(Outbound::new);
+        assert!(matches!(out.end, End::Unknown), "nothing follows the end");
+        Some(queue(out))
+    }
+
+    fn note_queued(&mut self, key: Key, length: usize, memory: usize) {
+        let stream = self.streams.get_mut(key).expect("called for a live stream");
+        stream.queue_bytes += length;
+        self.queued_bytes += length;
+        if !stream.is_endless {
+            self.answer_bytes += memory;
+        }
         self.make_ready(key);
+    }
+
+    /// The stream's answers follow no request: what it queues is for its producer to bound, and new requests don't
+    /// wait for it. To be said before anything is queued.
+    pub fn set_endless(&mut self, key: Key) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            debug_assert!(stream.out.is_none());
+            stream.is_endless = true;
+        }
     }
 
     /// Ends the answer after what is queued; without trailers by END_STREAM on the last DATA frame.
     pub fn send_end(&mut self, key: Key, trailers: Option<Cow<'static, [u8]>>) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        stream.end = trailers.map_or(End::WithData, End::Trailers);
-        if stream.queue.is_empty() {
-            self.write_end(key);
+        let end = trailers.map_or(End::WithData, End::Trailers);
+        if stream.queue_bytes == 0 {
+            self.write_end(key, end);
+        } else {
+            stream.out.as_mut().expect("bytes are queued").end = end;
         }
     }
 
@@ -63,7 +114,7 @@ impl<T: Default> Connection<T> {
         let length = prefix.len() + body.len();
         let window = stream.send_window.min(self.send_window);
         let fits = length as i64 <= window && length <= self.peer.frame_bytes_max;
-        if !fits || !stream.queue.is_empty() || self.output.len() > DIRECT_OUTPUT_BYTES_MAX {
+        if !fits || stream.queue_bytes > 0 || self.output.len() > DIRECT_OUTPUT_BYTES_MAX {
             return false;
         }
         let id = stream.id;
@@ -83,8 +134,9 @@ impl<T: Default> Connection<T> {
     pub fn drop_queue(&mut self, key: Key) {
         if let Some(stream) = self.streams.get_mut(key) {
             self.queued_bytes -= stream.queue_bytes;
-            stream.queue.clear();
-            (stream.queue_bytes, stream.front_sent) = (0, 0);
+            self.answer_bytes -= stream.answer_memory();
+            stream.queue_bytes = 0;
+            stream.out = None;
         }
     }
 
@@ -123,10 +175,18 @@ impl<T: Default> Connection<T> {
         self.queued_bytes + self.output.len()
     }
 
+    /// Memory of answers that wait to be sent, those of endless streams apart.
+    pub fn answer_bytes(&self) -> usize {
+        self.answer_bytes + self.output.len()
+    }
+
     /// True when the client takes too little for more answers to be made. Streams that it does not read hold the
-    /// others back only when far more is queued on them.
+    /// others back only when far more is queued on them, or when that takes memory of ours.
     pub fn is_backlogged(&self) -> bool {
         let (unsent, limits) = (self.unsent_bytes(), self.config.send);
+        if self.answer_bytes() > limits.answers {
+            return true;
+        }
         if unsent <= limits.connection {
             return false;
         }
@@ -186,10 +246,11 @@ impl<T: Default> Connection<T> {
         // Frames that wait in the output precede the data in this order.
         self.flush_output(transmit);
         let stream = self.streams.get_mut(key).expect("called for a live stream");
+        let out = stream.out.as_mut().expect("called for a stream with bytes");
         // How much of it fits the parts: long pieces need one each.
-        let (mut length, mut long_pieces, mut front) = (0, 0, stream.front_sent);
-        for piece in &stream.queue {
-            let bytes = (piece.len() - front).min(wanted - length);
+        let (mut length, mut long_pieces, mut front) = (0, 0, out.front_sent);
+        for bytes in out.queue.iter().map(Piece::len).chain([out.tail.len()]) {
+            let bytes = (bytes - front).min(wanted - length);
             long_pieces += usize::from(bytes > COPIED_PIECE_BYTES_MAX);
             if length == wanted || !transmit.has_parts_room(long_pieces) {
                 break;
@@ -200,12 +261,18 @@ impl<T: Default> Connection<T> {
         if length == 0 {
             return false;
         }
-        let end = length == stream.queue_bytes && matches!(stream.end, End::WithData);
+        let finished = length == stream.queue_bytes;
+        let end = finished && matches!(out.end, End::WithData);
         transmit.copy(|copied| frame::write_data_head(copied, stream.id, length, end));
-        let mut left = length;
+        let (mut left, mut freed) = (length, 0);
         while left > 0 {
-            let piece = stream.queue.front().expect("the queue holds queue_bytes");
-            let start = stream.front_sent;
+            let start = out.front_sent;
+            let Some(piece) = out.queue.front() else {
+                // The tail is the last and short.
+                transmit.copy(|copied| copied.extend_from_slice(&out.tail[start..start + left]));
+                out.front_sent += left;
+                break;
+            };
             let bytes = (piece.len() - start).min(left);
             if bytes > COPIED_PIECE_BYTES_MAX {
                 transmit.reference(piece.slice(start..start + bytes));
@@ -213,10 +280,11 @@ impl<T: Default> Connection<T> {
                 transmit.copy(|copied| copied.extend_from_slice(&piece.as_slice()[start..start + bytes]));
             }
             left -= bytes;
-            stream.front_sent += bytes;
-            if stream.front_sent == piece.len() {
-                stream.queue.pop_front();
-                stream.front_sent = 0;
+            out.front_sent += bytes;
+            if out.front_sent == piece.len() {
+                freed += memory_of(piece);
+                out.queue.pop_front();
+                out.front_sent = 0;
             }
         }
         stream.queue_bytes -= length;
@@ -225,7 +293,17 @@ impl<T: Default> Connection<T> {
             stream.room_wanted = false;
             self.rooms.push_back(StreamId(stream.id));
         }
-        let finished = stream.queue_bytes == 0;
+        let mut trailers = End::Unknown;
+        if finished {
+            freed += out.memory();
+            trailers = std::mem::replace(&mut out.end, End::Unknown);
+        }
+        if !stream.is_endless {
+            self.answer_bytes -= freed;
+        }
+        if finished {
+            stream.out = None;
+        }
         self.queued_bytes -= length;
         self.send_window -= length as i64;
         self.note_data(length);
@@ -233,7 +311,7 @@ impl<T: Default> Connection<T> {
             self.resets.earn(1);
             self.finish_local(key);
         } else if finished {
-            self.write_end(key);
+            self.write_end(key, trailers);
         }
         true
     }
@@ -245,10 +323,9 @@ impl<T: Default> Connection<T> {
     }
 
     /// The end of an answer whose queue is empty.
-    fn write_end(&mut self, key: Key) {
-        let stream = self.streams.get_mut(key).expect("called for a live stream");
-        let id = stream.id;
-        match std::mem::replace(&mut stream.end, End::Unknown) {
+    fn write_end(&mut self, key: Key, end: End) {
+        let id = self.streams.get(key).expect("called for a live stream").id;
+        match end {
             End::Unknown => return,
             End::WithData => frame::write_data_head(&mut self.output, id, 0, true),
             End::Trailers(block) => self.write_block(id, &block, true),

@@ -41,47 +41,98 @@ pub(super) enum End {
     Trailers(Cow<'static, [u8]>),
 }
 
-/// A live stream, with what the application keeps about it.
+/// What of an answer waits to be sent: pieces in order, then the tail.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    pub(super) queue: VecDeque<Piece>,
+    /// Short messages together, so that each does not take a piece of its own.
+    pub(super) tail: Vec<u8>,
+    /// Bytes of the first piece (of the tail if there is none) that were sent.
+    pub(super) front_sent: usize,
+    pub(super) end: End,
+}
+
+/// What an [`Outbound`] takes besides its bytes, about.
+pub(super) const OUTBOUND_BYTES: usize = 256;
+/// What a piece takes of which somebody else holds the bytes.
+const SHARED_PIECE_BYTES: usize = 64;
+
+/// Memory that a piece takes until it is sent.
+pub(super) fn memory_of(piece: &Piece) -> usize {
+    match piece {
+        Piece::Bytes(bytes) => bytes.len(),
+        Piece::Shared(..) => SHARED_PIECE_BYTES,
+    }
+}
+
+impl Outbound {
+    pub(super) fn new() -> Box<Outbound> {
+        Box::new(Outbound { queue: VecDeque::new(), tail: Vec::new(), front_sent: 0, end: End::Unknown })
+    }
+
+    /// Memory that it takes.
+    pub(super) fn memory(&self) -> usize {
+        OUTBOUND_BYTES + self.tail.len() + self.queue.iter().map(memory_of).sum::<usize>()
+    }
+
+    /// Makes a piece of the tail: what follows does not fit into it.
+    pub(super) fn close_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.queue.push_back(Piece::from(std::mem::take(&mut self.tail)));
+        }
+    }
+}
+
+/// A live stream, with what the application keeps about it. There may be ten thousands: what few need is apart.
 #[derive(Debug)]
 pub(super) struct Stream<T> {
     pub(super) id: u32,
     pub(super) state: State,
-    /// What the client may still send us.
-    pub(super) receive_window: i64,
-    /// What we owe the client in WINDOW_UPDATE; negative while messages wait for the application.
-    pub(super) credit: i64,
-    /// What is left of content-length.
-    pub(super) body_left: Option<u64>,
-    /// What we may send; negative after the peer lowered its initial window.
-    pub(super) send_window: i64,
-    pub(super) queue: VecDeque<Piece>,
-    /// Bytes of the first piece that were sent.
-    pub(super) front_sent: usize,
-    pub(super) queue_bytes: usize,
-    pub(super) end: End,
     /// The stream stands in the connection's ready list.
     pub(super) in_ready: bool,
     /// The producer waits for room.
     pub(super) room_wanted: bool,
+    /// Its answers follow no request of their own: others don't wait for them.
+    pub(super) is_endless: bool,
+    /// What the client may still send us.
+    pub(super) receive_window: i32,
+    /// What we owe the client in WINDOW_UPDATE; negative while messages wait for the application.
+    pub(super) credit: i32,
+    /// What is left of content-length.
+    pub(super) body_left: Option<u64>,
+    /// What we may send; negative after the peer lowered its initial window.
+    pub(super) send_window: i64,
+    pub(super) queue_bytes: usize,
+    /// There when something is queued.
+    pub(super) out: Option<Box<Outbound>>,
     pub(super) app: T,
 }
 
 impl<T: Default> Stream<T> {
-    pub(super) fn new(id: u32, receive_window: i64, send_window: i64) -> Stream<T> {
+    pub(super) fn new(id: u32, receive_window: u32, send_window: i64) -> Stream<T> {
         Stream {
             id,
             state: State::Open,
-            receive_window,
+            in_ready: false,
+            room_wanted: false,
+            is_endless: false,
+            receive_window: i32::try_from(receive_window).expect("windows stay below 2^31"),
             credit: 0,
             body_left: None,
             send_window,
-            queue: VecDeque::new(),
-            front_sent: 0,
             queue_bytes: 0,
-            end: End::Unknown,
-            in_ready: false,
-            room_wanted: false,
+            out: None,
             app: T::default(),
+        }
+    }
+}
+
+impl<T> Stream<T> {
+    /// Memory of what is queued, if requests wait for it.
+    pub(super) fn answer_memory(&self) -> usize {
+        match &self.out {
+            Some(out) if !self.is_endless => out.memory(),
+            Some(_) | None => 0,
         }
     }
 }

@@ -57,7 +57,8 @@ impl Server {
                 Received::Data { key, bytes, end } => {
                     let line = format!("data {} {end}", bytes.len());
                     let length = bytes.len() as i64;
-                    self.connection.credit(Some(key), length);
+                    self.connection.credit(length);
+                    self.connection.credit_stream(key, length as usize);
                     line
                 }
                 Received::End { .. } => "end".to_owned(),
