@@ -16,13 +16,16 @@ use crate::pure::api::responses::{HealthCheckResponse, ServingStatus};
 use crate::pure::api::rpcs::Rpc;
 use crate::pure::api::status::{self, Code, Status};
 use crate::pure::node::{Ask, View};
-use crate::pure::session::{Piece, StreamId};
+use crate::pure::session::{Bound, Piece, StreamId};
 use crate::pure::watch::{self, HeaderIds, StreamKey, WatchCreate, WatchMessage};
 use crate::stdx::slab::Key;
 use crate::stdx::time::Monotonic;
 
 /// Watch messages up to this size are copied into one buffer; larger ones go in pieces.
 const WATCH_COPIED_BYTES_MAX: usize = 64 * 1024;
+/// A watch stream gets more messages when less than this part of what it may hold waits in its session: a stalled one
+/// then holds few copies, and one that reads still has some while others are sent.
+const WATCH_REFILL_PARTS: usize = 8;
 
 impl Front {
     /// A stream with one request and many answers.
@@ -161,6 +164,7 @@ impl Front {
         };
         // The answer waits in the stream's queue, whatever came of it: the id is of no use here.
         self.hub.create(hub_stream, &create, permitted, &view.kv);
+        self.bounds[Bound::Watches as usize] += self.hub.drain_refused();
     }
 
     /// A watch stream has messages.
@@ -182,15 +186,23 @@ impl Front {
             member_id: self.config.member_id,
             raft_term: view.term,
         };
+        // What waits in the session is the stream's own copy, what waits in the hub is shared: little of the former.
+        let unsent_bytes_max = self.hub.unsent_bytes_max(hub_stream);
+        let mut room = watch_room(connection, stream, unsent_bytes_max);
         loop {
-            let room = connection.session.stream_room(stream);
-            if room == 0 {
-                connection.session.want_room(stream);
+            let Some(message) = self.hub.poll_message(hub_stream, room) else {
+                if room == 0 {
+                    connection.session.want_room(stream);
+                }
                 return;
-            }
-            let Some(message) = self.hub.poll_message(hub_stream, room) else { return };
+            };
             self.counts[Rpc::Watch as usize].sent += 1;
+            room = room.saturating_sub(message.pieces_bytes() + limits::watch::MESSAGE_OVERHEAD_BYTES);
             send_watch(connection, stream, &message, &ids);
+            if room == 0 {
+                // A message may have been compressed, or smaller than what it counted for.
+                room = watch_room(connection, stream, unsent_bytes_max);
+            }
         }
     }
 
@@ -245,6 +257,16 @@ impl Front {
             front.after_events(connection);
         });
     }
+}
+
+/// Bytes that a watch stream's client has room for: none until it has taken most of what it was given before, then
+/// much at once. None means that bytes are queued, whose sending tells of room.
+fn watch_room(connection: &mut Connection, stream: StreamId, unsent_bytes_max: usize) -> usize {
+    let unsent = connection.session.stream_unsent(stream);
+    if unsent > unsent_bytes_max / WATCH_REFILL_PARTS {
+        return 0;
+    }
+    connection.session.stream_room(stream).min(unsent_bytes_max - unsent)
 }
 
 fn send_watch(connection: &mut Connection, stream: StreamId, message: &WatchMessage, ids: &HeaderIds) {
