@@ -25,7 +25,7 @@ use crate::stdx::time::Monotonic;
 const WATCH_COPIED_BYTES_MAX: usize = 64 * 1024;
 /// A watch stream gets more messages when less than this part of what it may hold waits in its session: a stalled one
 /// then holds few copies, and one that reads still has some while others are sent.
-const WATCH_REFILL_PARTS: usize = 8;
+pub(super) const WATCH_REFILL_PARTS: usize = 8;
 
 impl Front {
     /// A stream with one request and many answers.

@@ -319,6 +319,11 @@ impl Hub {
         std::mem::take(&mut self.registry.refused)
     }
 
+    /// Number of watches, those behind included.
+    pub fn watches(&self) -> usize {
+        self.registry.count()
+    }
+
     /// Watches of the member's other shards, which count against `watches_max` too.
     pub fn set_watches_elsewhere(&mut self, watches: usize) {
         self.registry.watches_elsewhere = watches;
