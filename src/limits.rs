@@ -181,10 +181,25 @@ pub mod watch {
     pub const WATCHES_PER_STREAM_MAX: usize = 1_000_000;
     /// Distinct revisions that one catch-up response holds at most (as etcd).
     pub const CATCH_UP_REVISIONS_MAX: usize = 1_000;
-    /// Bytes queued on a watch stream before its watchers turn behind: enough for some revisions to a thousand
-    /// watchers of one key, for turning behind and catching up costs more than an event. Encoded events are shared
-    /// by their watchers, so that the memory is mostly far less.
+    /// Watches of a member, all shards together, but for those that were asked for in one turn. Beyond: created and
+    /// cancelled at once.
+    pub const WATCHES_MAX: usize = 4_000_000;
+    /// Bytes of events that one turn queues on a watch stream whose client has taken all before. Beyond: its watchers
+    /// turn behind. Enough for some revisions to a thousand watchers of one key.
     pub const STREAM_QUEUE_BYTES_MAX: usize = 4 << 20;
+    /// Bytes queued on a watch stream whose client has not taken what came before, beside the next bound. Beyond: its
+    /// watchers turn behind and cost nothing until it reads. Encoded events are shared by their watchers, so that the
+    /// memory is mostly far less. In its session wait at most half as many, copies of its own; then a send, which takes
+    /// as much. 1,000 stalled streams of one watch thus hold 35 MiB here, 18 MiB in sessions and 18 MiB in sends, and
+    /// one message more each. Some hundred events, so that turning behind and catching up add little to each.
+    pub const STALLED_QUEUE_BYTES: usize = 32 * 1024;
+    /// More for each watch of the stream, up to `STREAM_QUEUE_BYTES_MAX`: each of them has to catch up by itself.
+    pub const STALLED_QUEUE_BYTES_PER_WATCH: usize = 4 * 1024;
+    /// Bytes queued on all watch streams of a shard. The fuller, the less may be queued on those whose clients do not
+    /// read: at most a part of what is left. Beyond: nothing, unless a queue is empty.
+    pub const QUEUES_BYTES_MAX: usize = 64 << 20;
+    /// That part, one in so many.
+    pub const QUEUES_PARTS: usize = 4;
     /// What a queued message counts for beside its events: its slot and its envelope.
     pub const MESSAGE_OVERHEAD_BYTES: usize = 64;
     /// Records from which an event refers to the stored message instead of copying it.
@@ -203,6 +218,9 @@ pub mod watch {
     /// Shortest such interval. Below: raised to this (as etcd).
     pub const PROGRESS_INTERVAL_MILLIS_MIN: u64 = 100;
 
+    const _: () = assert!(WATCHES_PER_STREAM_MAX <= WATCHES_MAX);
+    const _: () = assert!(STALLED_QUEUE_BYTES + STALLED_QUEUE_BYTES_PER_WATCH <= STREAM_QUEUE_BYTES_MAX);
+    const _: () = assert!(STREAM_QUEUE_BYTES_MAX * QUEUES_PARTS <= QUEUES_BYTES_MAX);
     const _: () = assert!(PROGRESS_INTERVAL_MILLIS_MIN <= PROGRESS_INTERVAL_MILLIS_DEFAULT);
     const _: () = assert!(QUANTUM_UNITS <= super::slice::WATCH_UNITS);
 }

@@ -152,6 +152,26 @@ fn watches_whose_answers_are_not_read() {
     });
 }
 
+/// The same with never more than one watch.
+#[test]
+fn watches_that_come_and_go_and_answers_are_not_read() {
+    let create = encode(&WatchRequest::Create(WatchCreateRequest {
+        key: Bytes::from_static(b"watched"),
+        watch_id: 7,
+        ..WatchCreateRequest::default()
+    }));
+    let cancel = encode(&WatchRequest::Cancel(WatchCancelRequest { watch_id: 7 }));
+    let settings = vec![(setting::INITIAL_WINDOW_SIZE, 0)];
+    let attack = Attack { settings, ..Attack::beyond("cheap_frames") };
+    flood("unread-cancels", &attack, |wire| {
+        if wire.is_new() {
+            wire.call(path::WATCH, &[]);
+        }
+        wire.message(1, &create, false);
+        wire.message(1, &cancel, false);
+    });
+}
+
 /// Not hostile: a hundred thousand watches in one go, by a client that keeps to its windows and reads as it can.
 #[test]
 fn watches_in_one_go() {

@@ -1,10 +1,13 @@
 //! What a small put or get feels of large lists, stalled watchers and a million watchers on other keys.
 //!
-//!     cargo build --release && cargo run --release -p etchd-bench --bin fairness -- [lists|stalled|others]...
+//!     cargo build --release && cargo run --release -p etchd-bench --bin fairness -- [lists|stalled|others|slow]...
 //!
-//! Starts `target/release/etchd --shards 1` on a fresh directory, measures one client alone and then beside each
-//! burden, in turn, and prints the ratios beside the targets. Clients are threads with blocking sockets that read and
-//! drop; they share the machine with the server, so that on few cores a part of every ratio is theirs.
+//! Starts `target/release/etchd --shards 1` on fresh directories, measures one client alone and beside each burden, and
+//! prints the ratios beside the targets. Lists burden the server while they run, so that quiet and loud moments of one
+//! server take turns; watchers stay, so that a server without and one with them take turns. CPU is the server's own
+//! (all its threads, from the scheduler), of puts that come 16 at a time on 16 connections. Clients are threads with
+//! blocking sockets that read and drop; they share the machine with the server, so that on few cores a part of every
+//! ratio of times is theirs.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -19,9 +22,13 @@ const LIST_CLIENTS: usize = 16;
 const LIST_KEYS: usize = 25_000;
 const LIST_VALUE_BYTES: usize = 4_000;
 const STALLED: usize = 1_000;
+/// About what an event of a value of 256 bytes takes on the wire.
+const EVENT_BYTES: usize = 330;
 const OTHERS: usize = 1_000_000;
 const ROUNDS: usize = 5;
 const PROBES: usize = 1_500;
+/// Connections, requests at a time on each, and how often, of the load whose CPU is measured.
+const LOAD: (usize, usize, usize) = (16, 16, 400);
 
 /// One connection; what comes is looked at for its frame heads only.
 struct Connection {
@@ -106,6 +113,7 @@ impl Connection {
             let head = std::mem::take(&mut self.head);
             self.skip = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
             let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+            assert!(head[3] != 3, "the server refuses a request");
             if head[3] <= 1 && head[4] & 1 == 1 {
                 self.ended = self.ended.max(stream);
             }
@@ -150,6 +158,17 @@ impl Server {
         server
     }
 
+    /// CPU seconds that its threads have used.
+    fn cpu(&self) -> f64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let nanos = tasks.map(|task| {
+            let path = task.expect("a thread").path().join("schedstat");
+            let text = std::fs::read_to_string(path).expect("a thread's times");
+            text.split_whitespace().next().and_then(|nanos| nanos.parse::<u64>().ok()).expect("a number")
+        });
+        nanos.sum::<u64>() as f64 / 1e9
+    }
+
     fn memory_mib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("has memory");
@@ -177,6 +196,26 @@ fn probe(port: u16, path: &str, body: &[u8]) -> (f64, f64) {
         .collect();
     took.sort_by(f64::total_cmp);
     (took[PROBES / 2], took[PROBES * 99 / 100])
+}
+
+/// CPU of the server for a put, in microseconds.
+fn load(server: &Server, body: &[u8]) -> f64 {
+    let (connections, together, times) = LOAD;
+    let mut connections: Vec<_> = (0..connections).map(|_| Connection::open(server.port)).collect();
+    let before = server.cpu();
+    for _ in 0..times {
+        for connection in &mut connections {
+            let requests: Vec<u8> = (0..together).flat_map(|_| connection.request(PUT, body, true)).collect();
+            connection.socket.write_all(&requests).expect("sends");
+        }
+        for connection in &mut connections {
+            let last = connection.stream - 2;
+            while connection.ended < last {
+                assert!(connection.wait(last), "the server answers");
+            }
+        }
+    }
+    (server.cpu() - before) * 1e6 / (LOAD.0 * LOAD.1 * times) as f64
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -242,54 +281,141 @@ fn create(key: &[u8]) -> Vec<u8> {
     field(1, &field(1, key))
 }
 
-fn stalled() {
-    let server = Server::start();
-    let put = put_request(b"watched", &[b'v'; 256]);
-    let quiet: Vec<_> = (0..ROUNDS).map(|_| probe(server.port, PUT, &put)).collect();
-    let before = server.memory_mib();
-    let mut connections: Vec<Connection> = (0..10).map(|_| Connection::open(server.port)).collect();
-    for number in 0..STALLED {
-        let connection = &mut connections[number % 10];
-        let request = connection.request(WATCH, &create(b"watched"), false);
-        connection.socket.write_all(&request).expect("sends");
+/// A server without and one with a burden that stays, in turn.
+fn beside(what: &str, body: &[u8], rounds: usize, burden: impl FnOnce(&Server)) {
+    let servers = [Server::start(), Server::start()];
+    let before = servers[1].memory_mib();
+    burden(&servers[1]);
+    let (mut probes, mut loads) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for round in 0..=rounds {
+        for at in [round % 2, 1 - round % 2] {
+            let (probe, load) = (probe(servers[at].port, PUT, body), load(&servers[at], body));
+            // The first one warms up.
+            if round > 0 {
+                probes[at].push(probe);
+                loads[at].push(load);
+            }
+        }
     }
-    std::thread::sleep(Duration::from_millis(500));
-    let loud: Vec<_> = (0..ROUNDS).map(|_| probe(server.port, PUT, &put)).collect();
-    println!("{STALLED} watchers of the key that read nothing; target: p50 at most 1.1 x");
-    show("  put", &quiet, &loud);
-    println!("  memory {before} -> {} MiB", server.memory_mib());
+    println!("{what}");
+    show("  put, one client", &probes[0], &probes[1]);
+    let ratios = loads[0].iter().zip(&loads[1]).map(|(quiet, loud)| loud / quiet).collect();
+    let ratio = median(ratios);
+    let [quiet, loud] = loads.map(median);
+    println!(
+        "  {:42} CPU {quiet:5.2} -> {loud:6.2} us ({ratio:.3} x, median of the rounds' ratios)",
+        "put, many"
+    );
+    println!("  memory {before} -> {} MiB, without {} MiB", servers[1].memory_mib(), servers[0].memory_mib());
+}
+
+/// A watch of a key on a stream of its own.
+fn watch(connection: &mut Connection, key: &[u8]) {
+    let request = connection.request(WATCH, &create(key), false);
+    connection.socket.write_all(&request).expect("sends");
+}
+
+fn stalled() {
+    for connections in [10, STALLED] {
+        let mut watchers = Vec::new();
+        let what = format!(
+            "{STALLED} watchers of the key on {connections} connections that read nothing; target: p50 at most 1.1 x"
+        );
+        beside(&what, &put_request(b"watched", &[b'v'; 256]), ROUNDS, |server| {
+            watchers = (0..connections).map(|_| Connection::open(server.port)).collect();
+            (0..STALLED).for_each(|number| watch(&mut watchers[number % connections], b"watched"));
+            std::thread::sleep(Duration::from_millis(500));
+        });
+    }
 }
 
 fn others() {
-    let server = Server::start();
-    let put = put_request(b"small", &[b'v'; 256]);
-    let mut connection = Connection::open(server.port);
-    let before = server.memory_mib();
-    let quiet: Vec<_> = (0..ROUNDS).map(|_| probe(server.port, PUT, &put)).collect();
-    let stream = connection.stream;
-    let request = connection.request(WATCH, &create(b"other/00000000"), false);
-    connection.socket.write_all(&request).expect("sends");
-    let mut reader = connection.socket.try_clone().expect("clones");
-    let drain = std::thread::spawn(move || {
-        let mut buffer = vec![0; 1 << 20];
-        while reader.read(&mut buffer).is_ok_and(|count| count > 0) {}
+    let what = format!("{OTHERS} watchers of other keys; target: a put costs at most 1.05 x");
+    let mut drain = None;
+    beside(&what, &put_request(b"small", &[b'v'; 256]), 3 * ROUNDS, |server| {
+        let mut connection = Connection::open(server.port);
+        let stream = connection.stream;
+        watch(&mut connection, b"other/00000000");
+        let mut reader = connection.socket.try_clone().expect("clones");
+        drain = Some(std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 20];
+            while reader.read(&mut buffer).is_ok_and(|count| count > 0) {}
+        }));
+        for number in 1..OTHERS {
+            let body = framed(&create(format!("other/{number:08}").as_bytes()));
+            connection.socket.write_all(&frame(0, 0, stream, &body)).expect("sends");
+        }
+        std::thread::sleep(Duration::from_secs(3));
+        std::mem::forget(connection);
     });
-    for number in 1..OTHERS {
-        let body = framed(&create(format!("other/{number:08}").as_bytes()));
-        connection.socket.write_all(&frame(0, 0, stream, &body)).expect("sends");
+    drain.expect("it was started").join().expect("the reader ends with the server");
+}
+
+/// Puts of a watched key, as fast as they go, to watchers that read at once or only so many bytes at a time.
+fn slow() {
+    println!("{STALLED} watchers of the key that read; events that arrived for a CPU second of the server");
+    for (connections, bytes_per_millisecond) in
+        [(10, usize::MAX), (10, 40_000), (STALLED, usize::MAX), (STALLED, 400)]
+    {
+        let rates = (0..ROUNDS).map(|_| slow_round(connections, bytes_per_millisecond)).collect();
+        let pace = if bytes_per_millisecond == usize::MAX {
+            "at once".to_owned()
+        } else {
+            format!("{} MB/s each", bytes_per_millisecond as f64 / 1e3)
+        };
+        println!("  {connections:4} connections, {pace:16} {:9.0}", median(rates));
     }
-    std::thread::sleep(Duration::from_secs(3));
-    let loud: Vec<_> = (0..ROUNDS).map(|_| probe(server.port, PUT, &put)).collect();
-    println!("{OTHERS} watchers of other keys; target: a put costs at most 1.05 x");
-    show("  put", &quiet, &loud);
-    println!("  memory {before} -> {} MiB", server.memory_mib());
-    drop(server);
-    drain.join().expect("the reader ends with the server");
+}
+
+fn slow_round(connections: usize, bytes_per_millisecond: usize) -> f64 {
+    let server = Server::start();
+    let body = put_request(b"watched", &[b'v'; 256]);
+    let (stop, received) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut watchers: Vec<Connection> = (0..connections).map(|_| Connection::open(server.port)).collect();
+    (0..STALLED).for_each(|number| watch(&mut watchers[number % connections], b"watched"));
+    let reader = {
+        let (stop, received) = (stop.clone(), received.clone());
+        std::thread::spawn(move || {
+            for watcher in &watchers {
+                watcher.socket.set_nonblocking(true).expect("sets it");
+            }
+            let mut buffer = vec![0; 256 << 10];
+            let quantum = bytes_per_millisecond.saturating_mul(10).min(buffer.len());
+            while !stop.load(Ordering::Relaxed) {
+                let mut taken = 0;
+                for watcher in &mut watchers {
+                    let count = watcher.socket.read(&mut buffer[..quantum]).unwrap_or(0);
+                    taken += count;
+                    watcher.received += count;
+                    if watcher.received > 1 << 28 {
+                        let update = frame(8, 0, 0, &(watcher.received as u32).to_be_bytes());
+                        watcher.received = 0;
+                        drop(watcher.socket.write_all(&update));
+                    }
+                }
+                received.fetch_add(taken as u64, Ordering::Relaxed);
+                let pause = if bytes_per_millisecond == usize::MAX { u64::from(taken == 0) } else { 10 };
+                std::thread::sleep(Duration::from_millis(pause));
+            }
+        })
+    };
+    std::thread::sleep(Duration::from_millis(300));
+    let (before, bytes) = (server.cpu(), received.load(Ordering::Relaxed));
+    let began = Instant::now();
+    let mut writer = Connection::open(server.port);
+    while began.elapsed() < Duration::from_secs(2) {
+        assert!(writer.unary(PUT, &body), "the server answers");
+    }
+    let (cpu, bytes) = (server.cpu() - before, received.load(Ordering::Relaxed) - bytes);
+    stop.store(true, Ordering::Relaxed);
+    reader.join().expect("the reader ends");
+    // An event with its frame and its response's head.
+    bytes as f64 / EVENT_BYTES as f64 / cpu
 }
 
 fn main() {
     let parts: Vec<String> = std::env::args().skip(1).collect();
-    for (name, part) in [("lists", lists as fn()), ("stalled", stalled), ("others", others)] {
+    for (name, part) in [("lists", lists as fn()), ("stalled", stalled), ("others", others), ("slow", slow)] {
         if parts.is_empty() || parts.iter().any(|part| part == name) {
             part();
         }

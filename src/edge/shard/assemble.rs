@@ -1,6 +1,8 @@
 //! A member's parts put together: its log recovered, Raft resumed, the loop wired. The server and the
 //! simulator start a member by these very steps; only the store of segments and the `Io` differ.
 
+use std::sync::Arc;
+
 use super::http::{Http, Metrics};
 use super::placement::{self, Acceptor, FIRST};
 use super::post::{Post, posts};
@@ -190,6 +192,7 @@ pub fn assemble<S: Send>(
     let (publisher, mut readers) = published(node.view(), cores + 1);
     let metrics_views = readers.pop().expect("one more than cores was made");
     let slots: Vec<ShardSlot> = (0..cores).map(|_| ShardSlot::new()).collect();
+    let shared_slots: Arc<[ShardSlot]> = slots.clone().into();
     let mut seeds = Prng::new(front.seed);
     let (mut wish_receivers, mut reply_senders) = (Vec::new(), Vec::new());
     let mut shards = Vec::new();
@@ -206,9 +209,9 @@ pub fn assemble<S: Send>(
             front.session.h2.seed = seeds.next_u64();
             front.hub.seed = seeds.next_u64();
         }
-        let slot = slots[core].clone();
+        let (slot, slots) = (slots[core].clone(), Arc::clone(&shared_slots));
         let (front, http) = (Front::new(front), Http::default());
-        shards.push(Shard { front, views, wishes, replies, slot, adopted: 0, http });
+        shards.push(Shard { front, views, wishes, replies, slot, slots, watches: 0, adopted: 0, http });
     }
     let sequencer = Sequencer::new(node, publisher, wish_receivers, reply_senders);
     let acceptor = Acceptor::new(&slots, connections_max);

@@ -23,6 +23,7 @@ mod loom {
 }
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -55,6 +56,10 @@ pub struct Shard {
     replies: Receiver<FromSequencer>,
     /// What it announces.
     slot: ShardSlot,
+    /// What all shards announce.
+    slots: Arc<[ShardSlot]>,
+    /// Watches, as announced.
+    watches: usize,
     /// Connections ever adopted.
     adopted: u64,
     http: Http,
@@ -464,6 +469,12 @@ impl Shard {
         let busy = front.turn(views.load(), now);
         self.http.answer(front, views.load(), now);
         self.slot.announce_floor(front.floor());
+        let watches = front.watches();
+        if watches != self.watches {
+            // Only then, so that puts beside a million idle watches read nobody else's numbers.
+            self.watches = watches;
+            front.set_watches_elsewhere(self.slot.announce_watches(watches, &self.slots));
+        }
         busy
     }
 }

@@ -19,6 +19,8 @@ struct Numbers {
     open: AtomicU64,
     /// Connections that were ever adopted.
     adopted: AtomicU64,
+    /// Watches, those behind included.
+    watches: AtomicU64,
 }
 
 impl ShardSlot {
@@ -29,6 +31,7 @@ impl ShardSlot {
             interest: AtomicBool::new(false),
             open: AtomicU64::new(0),
             adopted: AtomicU64::new(0),
+            watches: AtomicU64::new(0),
         }))
     }
 
@@ -55,6 +58,13 @@ impl ShardSlot {
         self.0.adopted.store(adopted, Ordering::Release);
     }
 
+    /// Announces the shard's watches; gives those of the others, as they have announced them.
+    pub(super) fn announce_watches(&self, watches: usize, all: &[ShardSlot]) -> usize {
+        self.0.watches.store(watches as u64, Ordering::Relaxed);
+        let others = all.iter().filter(|slot| !Arc::ptr_eq(&slot.0, &self.0));
+        others.map(|slot| slot.0.watches.load(Ordering::Relaxed) as usize).sum()
+    }
+
     /// Connections that are open, and how many were ever adopted.
     pub(super) fn connections(&self) -> (u64, u64) {
         let adopted = self.0.adopted.load(Ordering::Acquire);
@@ -73,5 +83,19 @@ pub(super) fn mark_interested(slots: &[ShardSlot], to_wake: &mut [bool]) {
 impl Default for ShardSlot {
     fn default() -> ShardSlot {
         ShardSlot::new()
+    }
+}
+
+#[cfg(all(test, not(etchd_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_shard_is_told_of_the_watches_of_the_others() {
+        let slots: Vec<ShardSlot> = (0..3).map(|_| ShardSlot::new()).collect();
+        assert_eq!(slots[0].announce_watches(5, &slots), 0);
+        assert_eq!(slots[1].announce_watches(7, &slots), 5);
+        assert_eq!(slots[2].clone().announce_watches(1, &slots), 12);
+        assert_eq!(slots[0].announce_watches(0, &slots), 8);
     }
 }

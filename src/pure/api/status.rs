@@ -176,6 +176,8 @@ pub mod watch_reason {
     pub const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
     /// More than `limits::watch::WATCHES_PER_STREAM_MAX`; etcd has no bound.
     pub const TOO_MANY: &str = "etcdserver: too many watches on the stream";
+    /// More than `limits::watch::WATCHES_MAX`; etcd has no bound.
+    pub const TOO_MANY_OF_MEMBER: &str = "etcdserver: too many watches on the member";
     /// A start revision below zero.
     pub const NEGATIVE_START: &str = "etcdserver: mvcc: required revision has been compacted";
 }

@@ -408,6 +408,16 @@ impl Front {
         self.held_bytes
     }
 
+    /// Number of watches.
+    pub fn watches(&self) -> usize {
+        self.hub.watches()
+    }
+
+    /// Watches of other shards, as the bound for the member counts them.
+    pub fn set_watches_elsewhere(&mut self, watches: usize) {
+        self.hub.set_watches_elsewhere(watches);
+    }
+
     /// Watches, for metrics.
     pub fn watch_counts(&self) -> crate::pure::watch::Counts {
         self.hub.counts()

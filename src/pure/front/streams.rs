@@ -16,13 +16,16 @@ use crate::pure::api::responses::{HealthCheckResponse, ServingStatus};
 use crate::pure::api::rpcs::Rpc;
 use crate::pure::api::status::{self, Status};
 use crate::pure::node::{Ask, View};
-use crate::pure::session::{Piece, StreamId};
+use crate::pure::session::{Bound, Piece, StreamId};
 use crate::pure::watch::{self, HeaderIds, StreamKey, WatchCreate, WatchMessage};
 use crate::stdx::slab::Key;
 use crate::stdx::time::Monotonic;
 
 /// Watch messages up to this size are copied into one buffer; larger ones go in pieces.
 const WATCH_COPIED_BYTES_MAX: usize = 64 * 1024;
+/// A watch stream gets more messages when less than this part of what it may hold waits in its session: a stalled one
+/// then holds few copies, and one that reads still has some while others are sent.
+pub(super) const WATCH_REFILL_PARTS: usize = 8;
 
 impl Front {
     /// A stream with one request and many answers.
@@ -136,15 +139,13 @@ impl Front {
             }
             Ok(WatchRequest::Progress) => self.hub.request_progress(hub_stream, &view.kv),
         }
-        self.deliver_to(connection, call, view);
+        let has_room = self.deliver_to(connection, call, view);
         // Events have their own bound; what is left are answers to requests: no more of those until the client has
         // read. As in etcd, whose stream is not read while its answers wait.
-        if self.hub.queued_bytes(hub_stream) > limits::watch::UNREAD_ANSWERS_BYTES_MAX {
+        if !has_room && self.hub.queued_bytes(hub_stream) > limits::watch::UNREAD_ANSWERS_BYTES_MAX {
+            // Room was asked for, and is told of.
             let stream = self.calls.get(call).map(|call| call.stream);
-            if let Some(stream) = stream.filter(|stream| connection.session.stream_room(*stream) == 0) {
-                // Room was asked for, and is told of.
-                connection.session.hold_messages(stream);
-            }
+            stream.into_iter().for_each(|stream| connection.session.hold_messages(stream));
         }
     }
 
@@ -165,6 +166,7 @@ impl Front {
         };
         // The answer waits in the stream's queue, whatever came of it: the id is of no use here.
         self.hub.create(hub_stream, &create, permitted, &view.kv);
+        self.bounds[Bound::Watches as usize] += self.hub.drain_refused();
     }
 
     /// A watch stream has messages.
@@ -176,25 +178,33 @@ impl Front {
         });
     }
 
-    /// Sends a watch stream's messages as far as its client has room.
-    fn deliver_to(&mut self, connection: &mut Connection, key: Key, view: &View) {
-        let Some(call) = self.calls.get(key) else { return };
-        let (stream, State::Watch { hub_stream }) = (call.stream, &call.state) else { return };
+    /// Sends a watch stream's messages as far as its client has room. False: it has none, and room was asked for.
+    fn deliver_to(&mut self, connection: &mut Connection, key: Key, view: &View) -> bool {
+        let Some(call) = self.calls.get(key) else { return true };
+        let (stream, State::Watch { hub_stream }) = (call.stream, &call.state) else { return true };
         let hub_stream = *hub_stream;
         let ids = HeaderIds {
             cluster_id: self.config.cluster_id,
             member_id: self.config.member_id,
             raft_term: view.term,
         };
+        // What waits in the session is the stream's own copy, what waits in the hub is shared: little of the former.
+        let unsent_bytes_max = self.hub.unsent_bytes_max(hub_stream);
+        let mut room = watch_room(connection, stream, unsent_bytes_max);
         loop {
-            let room = connection.session.stream_room(stream);
-            if room == 0 {
-                connection.session.want_room(stream);
-                return;
-            }
-            let Some(message) = self.hub.poll_message(hub_stream, room) else { return };
+            let Some(message) = self.hub.poll_message(hub_stream, room) else {
+                if room == 0 {
+                    connection.session.want_room(stream);
+                }
+                return room > 0;
+            };
             self.counts[Rpc::Watch as usize].sent += 1;
+            room = room.saturating_sub(message.pieces_bytes() + limits::watch::MESSAGE_OVERHEAD_BYTES);
             send_watch(connection, stream, &message, &ids);
+            if room == 0 {
+                // A message may have been compressed, or smaller than what it counted for.
+                room = watch_room(connection, stream, unsent_bytes_max);
+            }
         }
     }
 
@@ -203,12 +213,10 @@ impl Front {
         match self.calls.get(key).map(|call| &call.state) {
             Some(State::Watch { hub_stream }) => {
                 let hub_stream = *hub_stream;
-                self.deliver_to(connection, key, view);
+                let has_room = self.deliver_to(connection, key, view);
                 let Some(stream) = self.calls.get(key).map(|call| call.stream) else { return };
                 let queued = self.hub.queued_bytes(hub_stream);
-                if queued <= limits::watch::UNREAD_ANSWERS_BYTES_MAX / 2
-                    || connection.session.stream_room(stream) > 0
-                {
+                if has_room || queued <= limits::watch::UNREAD_ANSWERS_BYTES_MAX / 2 {
                     connection.session.release_messages(stream);
                 }
             }
@@ -259,6 +267,16 @@ impl Front {
             front.after_events(connection);
         });
     }
+}
+
+/// Bytes that a watch stream's client has room for: none until it has taken most of what it was given before, then
+/// much at once. None means that bytes are queued, whose sending tells of room.
+fn watch_room(connection: &mut Connection, stream: StreamId, unsent_bytes_max: usize) -> usize {
+    let unsent = connection.session.stream_unsent(stream);
+    if unsent > unsent_bytes_max / WATCH_REFILL_PARTS {
+        return 0;
+    }
+    connection.session.stream_room(stream).min(unsent_bytes_max - unsent)
 }
 
 fn send_watch(connection: &mut Connection, stream: StreamId, message: &WatchMessage, ids: &HeaderIds) {

@@ -1,15 +1,17 @@
 //! What a shard holds back while a client does not read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::calls::State;
+use super::streams::WATCH_REFILL_PARTS;
 use super::*;
 use crate::pure::lease::LeaseTable;
 use crate::pure::mvcc::Store;
 use crate::pure::types::{LogIndex, Term};
 use crate::pure::wire::h2::frame::kind;
-use crate::pure::wire::h2::testkit::{data, frames, headers, hello};
+use crate::pure::wire::h2::testkit::{data, frames, headers, hello, window_update};
 use crate::testing::request;
 
 fn front() -> Front {
@@ -243,4 +245,109 @@ fn stalled_clients_are_cut_late_when_there_is_memory() {
     world.wait(2 + 2 * limits::shard::STALLED_LOOK_SECONDS);
     assert!(world.is_closed(slow) && !world.is_closed(idle));
     assert_eq!((world.reached(Bound::Stalled), world.reached(Bound::Memory)), (1, 0));
+}
+
+/// A gRPC message.
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&[0], &(message.len() as u32).to_be_bytes()[..], message].concat()
+}
+
+/// A request to watch the key `hot`, whose stream stays open.
+fn watch(stream: u32) -> Vec<u8> {
+    let fields = request::fields("/etcdserverpb.Watch/Watch", "localhost");
+    let create = framed(b"\x0a\x05\x0a\x03hot");
+    [headers(stream, false, &fields), data(stream, false, &create)].concat()
+}
+
+/// Takes what is sent on all connections, as sockets that are always empty; adds the DATA of each stream.
+fn take_sent(front: &mut Front, view: &View, now: Monotonic, received: &mut BTreeMap<u32, Vec<u8>>) {
+    let mut transmit = Transmit::new(limits::shard::SEND_BYTES_MAX, limits::shard::SEND_PIECES_MAX);
+    while let Some(outgoing) = front.poll_outgoing(&mut transmit, &mut usize::MAX.clone()) {
+        let Outgoing::Send(key) = outgoing else { continue };
+        let (copied, parts) = transmit.take();
+        let parts = parts.map(|part| match part {
+            session::Part::Copied(range) => copied[range].to_vec(),
+            session::Part::Piece(piece) => piece.as_slice().to_vec(),
+        });
+        let bytes = parts.collect::<Vec<_>>().concat();
+        for frame in frames(&bytes).into_iter().filter(|frame| frame.kind == 0) {
+            received.entry(frame.stream).or_default().extend(frame.payload);
+        }
+        front.handle_sent(key, view, now);
+    }
+}
+
+/// Watch streams whose clients give no window hold their bound, in the hub and in the session; with a window each gets
+/// all it missed, once and in order.
+#[test]
+fn stalled_watch_streams_hold_their_bound_and_miss_nothing() {
+    const STREAMS: u32 = 50;
+    const PUTS: u64 = 400;
+    let now = Monotonic(1_000_000_000);
+    let (mut front, mut keys, mut store) = (front(), Slab::default(), Store::new(1));
+    let connection = keys.insert(());
+    assert!(front.handle_accepted(connection, 0, now));
+    let mut view_now = view(&mut store);
+    // No bytes for any stream, many for the connection.
+    let preface = [hello(&[(4, 0)]), window_update(0, 1 << 30)].concat();
+    front.handle_bytes(connection, &preface, &view_now, now);
+    let mut received = BTreeMap::new();
+    for stream in (0..STREAMS).map(|number| 1 + 2 * number) {
+        front.handle_bytes(connection, &watch(stream), &view_now, now);
+        take_sent(&mut front, &view_now, now, &mut received);
+    }
+    let each = limits::watch::STALLED_QUEUE_BYTES + limits::watch::STALLED_QUEUE_BYTES_PER_WATCH;
+    let message_bytes = 512;
+    for number in 0..PUTS {
+        store.put(b"hot", format!("{number:0256}").as_bytes(), 0);
+        store.end_txn();
+        view_now = view(&mut store);
+        while front.turn(&view_now, now) {}
+        take_sent(&mut front, &view_now, now, &mut received);
+        let queues = front.queues();
+        assert!(queues.watch_bytes <= each, "{} bytes of a stream in the hub", queues.watch_bytes);
+        let copies = STREAMS as usize * (each / 2 / WATCH_REFILL_PARTS + message_bytes);
+        let unsent = queues.session.unsent_bytes;
+        assert!(unsent <= copies, "{unsent} bytes in the session, {copies} are allowed");
+    }
+    assert!(received.values().all(Vec::is_empty), "no window, no data");
+    let counts = front.watch_counts();
+    assert_eq!((counts.slow_watchers, counts.turned_behind), (STREAMS as usize, u64::from(STREAMS)));
+    for stream in (0..STREAMS).map(|number| 1 + 2 * number) {
+        front.handle_bytes(connection, &window_update(stream, 1 << 30), &view_now, now);
+    }
+    for _ in 0..100 {
+        while front.turn(&view_now, now) {}
+        take_sent(&mut front, &view_now, now, &mut received);
+    }
+    assert_eq!(received.len(), STREAMS as usize);
+    for data in received.values() {
+        // Each value is its number, with zeros before it.
+        let (text, zeros) = (String::from_utf8_lossy(data), "0".repeat(250));
+        let numbers = text.split(&zeros).skip(1).map(|rest| rest[..6].parse::<u64>());
+        assert!(numbers.eq((0..PUTS).map(Ok)), "each event once, in order");
+    }
+    assert_eq!(front.watch_counts().slow_watchers, 0);
+}
+
+/// A watch beyond the member's bound is counted for the metrics.
+#[test]
+fn watches_beyond_the_bound_are_counted() {
+    let now = Monotonic(1_000_000_000);
+    let (mut front, mut keys, mut store) = (front(), Slab::default(), Store::new(1));
+    front.set_watches_elsewhere(limits::watch::WATCHES_MAX - 1);
+    let connection = keys.insert(());
+    assert!(front.handle_accepted(connection, 0, now));
+    let view = view(&mut store);
+    front.handle_bytes(connection, &hello(&[]), &view, now);
+    let mut received = BTreeMap::new();
+    for (stream, refused) in [(1, 0), (3, 1), (5, 2)] {
+        front.handle_bytes(connection, &watch(stream), &view, now);
+        take_sent(&mut front, &view, now, &mut received);
+        assert_eq!(front.bounds_reached()[Bound::Watches as usize], refused);
+    }
+    let text = |stream| String::from_utf8_lossy(&received[&stream]).into_owned();
+    assert!(!text(1).contains("too many"));
+    assert!(text(5).contains("etcdserver: too many watches on the member"));
+    assert_eq!(front.watches(), 1);
 }

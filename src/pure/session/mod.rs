@@ -394,6 +394,14 @@ impl Session {
         }
     }
 
+    /// Bytes queued on a stream. 0 for a dead stream.
+    pub fn stream_unsent(&mut self, stream: StreamId) -> usize {
+        match &mut self.protocol {
+            Protocol::Http2(rpc) => rpc.stream_unsent(stream),
+            Protocol::Sniffing { .. } | Protocol::Http1(_) | Protocol::Closed => 0,
+        }
+    }
+
     /// Asks for one `Room` event when half of the stream's queue is free.
     pub fn want_room(&mut self, stream: StreamId) {
         if let Protocol::Http2(rpc) = &mut self.protocol {

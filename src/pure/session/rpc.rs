@@ -484,6 +484,10 @@ impl Rpc {
         self.connection.find(stream).map_or(0, |key| self.connection.stream_room(key))
     }
 
+    pub(super) fn stream_unsent(&mut self, stream: StreamId) -> usize {
+        self.connection.find(stream).map_or(0, |key| self.connection.stream_unsent(key))
+    }
+
     pub(super) fn want_room(&mut self, stream: StreamId) {
         if let Some(key) = self.connection.find(stream) {
             self.connection.want_room(key);

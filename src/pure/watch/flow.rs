@@ -403,9 +403,10 @@ impl Flow {
         if number == NONE {
             return;
         }
+        let room = registry.room();
         let watcher = &mut registry.watchers[number];
         let Some(stream) = registry.streams.get_mut(watcher.stream.0) else { return };
-        let bytes_max = registry.config.queue_bytes_max;
+        let bytes_max = if self.place == Place::Flow { room.of(stream) } else { room.of_sweep(stream) };
         let more = self.events.bytes(list) - self.events.bytes(committed)
             + if committed == EMPTY { MESSAGE_OVERHEAD_BYTES } else { 0 };
         if stream.admits(more, bytes_max) {
@@ -415,6 +416,7 @@ impl Flow {
                 return;
             }
             stream.reserve(more);
+            registry.queued_bytes += more;
             self.entries[at as usize].committed = list;
             if self.events.revisions(list) >= CATCH_UP_REVISIONS_MAX {
                 self.flush(registry, at, view_revision);
@@ -445,7 +447,9 @@ impl Flow {
 
     fn unreserve(&self, registry: &mut Registry, key: StreamKey, list: List) {
         if let Some(stream) = registry.streams.get_mut(key.0) {
-            stream.unreserve(self.events.bytes(list) + MESSAGE_OVERHEAD_BYTES);
+            let bytes = self.events.bytes(list) + MESSAGE_OVERHEAD_BYTES;
+            stream.unreserve(bytes);
+            registry.queued_bytes -= bytes;
         }
     }
 

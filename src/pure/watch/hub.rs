@@ -49,6 +49,10 @@ pub struct Counts {
     pub events_sent: u64,
     /// Events queued.
     pub events_pending: u64,
+    /// Times that a watcher found no room in its stream and turned behind.
+    pub turned_behind: u64,
+    /// Bytes queued, each stream's by themselves, though streams share encoded events.
+    pub queued_bytes: usize,
 }
 
 impl Counts {
@@ -59,6 +63,8 @@ impl Counts {
         self.slow_watchers += other.slow_watchers;
         self.events_sent += other.events_sent;
         self.events_pending += other.events_pending;
+        self.turned_behind += other.turned_behind;
+        self.queued_bytes += other.queued_bytes;
     }
 }
 
@@ -97,6 +103,7 @@ impl Hub {
         let Some(stream) = self.registry.streams.remove(key.0) else { return };
         self.ticks.remove(&(stream.tick_time, key));
         self.registry.events_pending -= stream.queued_events();
+        self.registry.queued_bytes -= stream.queued_bytes();
         self.closing.push_back(stream.ids.into_iter());
     }
 
@@ -129,7 +136,12 @@ impl Hub {
         } else if is_taken {
             Some(watch_reason::DUPLICATE_ID.into())
         } else if stream.ids.len() + stream.lost.len() >= self.registry.config.watches_per_stream_max {
+            self.registry.refused += 1;
             Some(watch_reason::TOO_MANY.into())
+        } else if self.registry.count() + self.registry.watches_elsewhere >= self.registry.config.watches_max
+        {
+            self.registry.refused += 1;
+            Some(watch_reason::TOO_MANY_OF_MEMBER.into())
         } else {
             None
         };
@@ -198,7 +210,9 @@ impl Hub {
             && let Some(stream) = self.registry.streams.get_mut(key.0)
             && !stream.ids.is_empty()
         {
-            if stream.push_first(Queued::Progress { watch_id: -1, revision: view.revision() }) {
+            let message = Queued::Progress { watch_id: -1, revision: view.revision() };
+            self.registry.queued_bytes += message.cost();
+            if stream.push_first(message) {
                 self.registry.ready.push_back(key);
             }
             return;
@@ -278,17 +292,41 @@ impl Hub {
     }
 
     /// Takes a stream's next message, if there is one and the client's stream has `room` for more bytes.
-    /// A message larger than the room is handed out whole: the last one may overdraw it.
+    /// A message larger than the room is handed out whole: the last one may overdraw it. Without room the stream counts
+    /// as stalled, and little is queued on it, until the client has taken all.
     pub fn poll_message(&mut self, key: StreamKey, room: usize) -> Option<WatchMessage> {
+        let stream = self.registry.streams.get_mut(key.0)?;
         if room == 0 {
+            stream.is_stalled = !stream.is_drained();
             return None;
         }
-        let message = self.registry.streams.get_mut(key.0)?.pop()?;
+        let message = stream.pop()?;
+        self.registry.queued_bytes -= message.cost();
         self.registry.events_pending -= message.events();
         self.registry.events_sent += message.events();
         self.registry.relieve(key);
         self.registry.mark_answerable(key);
         Some(message.into_message())
+    }
+
+    /// Bytes that may wait for the stream's client beside what is queued here, where they are copies of its own.
+    pub fn unsent_bytes_max(&self, key: StreamKey) -> usize {
+        self.registry.streams.get(key.0).map_or(0, |stream| self.registry.room().copied(stream))
+    }
+
+    /// How many creates were refused for a bound since the last call.
+    pub fn drain_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.registry.refused)
+    }
+
+    /// Number of watches, those behind included.
+    pub fn watches(&self) -> usize {
+        self.registry.count()
+    }
+
+    /// Watches of the member's other shards, which count against `watches_max` too.
+    pub fn set_watches_elsewhere(&mut self, watches: usize) {
+        self.registry.watches_elsewhere = watches;
     }
 
     /// True while the stream's requests should be read. False when so much waits for the client that
@@ -330,9 +368,10 @@ impl Hub {
         (self.registry.flow_count > 0).then(|| self.head.delivered())
     }
 
-    /// True if a new revision may matter to somebody.
+    /// True if a new revision may matter to somebody. Who is behind does not wait for one: either there is work for
+    /// the watcher already, or its client has to read first.
     pub fn has_watchers(&self) -> bool {
-        self.registry.count() > 0
+        self.registry.flow_count > 0
     }
 
     /// The key space was replaced by a newer one (snapshot of another member) that may lack revisions which
@@ -360,6 +399,8 @@ impl Hub {
             slow_watchers: self.registry.behind_count,
             events_sent: self.registry.events_sent,
             events_pending: self.registry.events_pending,
+            turned_behind: self.registry.turned_behind,
+            queued_bytes: self.registry.queued_bytes,
         }
     }
 
@@ -462,7 +503,7 @@ impl Hub {
     /// One tick of a stream. False if the slice did not reach all of its watches.
     fn tick(&mut self, key: StreamKey, work: &mut Work) -> bool {
         let delivered = self.head.delivered();
-        let bytes_max = self.registry.config.queue_bytes_max;
+        let room = self.registry.room();
         let stream = self.registry.streams.get_mut(key.0).expect("a closed stream has no tick");
         while let Some(&(number, serial)) = stream.notified.get(stream.tick_at) {
             if work.is_spent() {
@@ -484,11 +525,12 @@ impl Hub {
                 watcher.next_revision - 1
             };
             let is_told = watcher.place == Place::Flow && delivered >= first_told && !was_sent;
-            if is_told
-                && stream.admits(MESSAGE_OVERHEAD_BYTES, bytes_max)
-                && stream.push(Queued::Progress { watch_id: watcher.id, revision: delivered })
-            {
-                self.registry.ready.push_back(key);
+            if is_told && stream.admits(MESSAGE_OVERHEAD_BYTES, room.of(stream)) {
+                let message = Queued::Progress { watch_id: watcher.id, revision: delivered };
+                self.registry.queued_bytes += message.cost();
+                if stream.push(message) {
+                    self.registry.ready.push_back(key);
+                }
             }
         }
         if stream.tick_at < stream.notified.len() {

@@ -77,10 +77,16 @@ pub struct HubConfig {
     pub progress_interval: Duration,
     /// Size from which a response is cut, if the client allows.
     pub fragment_bytes: usize,
-    /// Bytes queued on a stream before its watchers turn behind.
+    /// Bytes that one turn queues on a stream whose client has taken all before; beyond, its watchers turn behind.
     pub queue_bytes_max: usize,
+    /// Bytes queued on a stream whose client does not read, beside more for each of its watches.
+    pub stalled_queue_bytes: usize,
+    /// Bytes queued on all streams.
+    pub queues_bytes_max: usize,
     /// Watches of one stream.
     pub watches_per_stream_max: usize,
+    /// Watches of the member.
+    pub watches_max: usize,
     /// The bug to have, chosen by a test.
     #[cfg(any(test, feature = "testing"))]
     pub canary: Option<Canary>,
@@ -96,7 +102,10 @@ impl HubConfig {
             progress_interval: progress_interval.max(interval_min),
             fragment_bytes: max_request_bytes + limits::request::ENVELOPE_BYTES,
             queue_bytes_max: limits::watch::STREAM_QUEUE_BYTES_MAX,
+            stalled_queue_bytes: limits::watch::STALLED_QUEUE_BYTES,
+            queues_bytes_max: limits::watch::QUEUES_BYTES_MAX,
             watches_per_stream_max: limits::watch::WATCHES_PER_STREAM_MAX,
+            watches_max: limits::watch::WATCHES_MAX,
             #[cfg(any(test, feature = "testing"))]
             canary: None,
         }

@@ -12,7 +12,7 @@ pub(super) struct Pages<T> {
     pages: Vec<Vec<T>>,
 }
 
-const PAGE_BITS: u32 = 8;
+const PAGE_BITS: u32 = 12;
 const PAGE_SLOTS: usize = 1 << PAGE_BITS;
 
 impl<T> Default for Pages<T> {

@@ -22,7 +22,7 @@ use foldhash::quality::FixedState;
 
 use super::index::{Class, Index, Interval};
 use super::pages::Pages;
-use super::stream::{Queued, Stream};
+use super::stream::{Queued, Room, Stream};
 use super::{Canary, HubConfig, StreamKey};
 use crate::limits::watch::MESSAGE_OVERHEAD_BYTES;
 use crate::pure::types::Revision;
@@ -120,6 +120,14 @@ pub(super) struct Registry {
     pub behind_count: usize,
     pub events_sent: u64,
     pub events_pending: u64,
+    /// Times that a watcher found no room and turned behind.
+    pub turned_behind: u64,
+    /// Cost of what is queued on all streams and of what sweeps have gathered for them.
+    pub queued_bytes: usize,
+    /// Creates refused for a bound, until the caller has counted them.
+    pub refused: u64,
+    /// Watches of other shards, when last told.
+    pub watches_elsewhere: usize,
     serial: u32,
     hasher: FixedState,
 }
@@ -139,6 +147,10 @@ impl Registry {
             behind_count: 0,
             events_sent: 0,
             events_pending: 0,
+            turned_behind: 0,
+            queued_bytes: 0,
+            refused: 0,
+            watches_elsewhere: 0,
             serial: 0,
             hasher: FixedState::with_seed(config.seed),
             config,
@@ -160,6 +172,15 @@ impl Registry {
     #[cfg(not(any(test, feature = "testing")))]
     pub fn is_canary(&self, _canary: Canary) -> bool {
         false
+    }
+
+    /// How much streams may queue now.
+    pub fn room(&self) -> Room {
+        Room {
+            open_bytes: self.config.queue_bytes_max,
+            stalled_bytes: self.config.stalled_queue_bytes,
+            left_bytes: self.config.queues_bytes_max.saturating_sub(self.queued_bytes),
+        }
     }
 
     /// The watcher with an id on a stream.
@@ -281,6 +302,7 @@ impl Registry {
             self.flow_count -= 1;
             self.behind_count += 1;
         }
+        self.turned_behind += 1;
         self.index.set_class(number, Class::Resting);
         if is_free {
             self.released.push_back(key);
@@ -332,6 +354,7 @@ impl Registry {
     pub fn push(&mut self, key: StreamKey, message: Queued) {
         let Some(stream) = self.streams.get_mut(key.0) else { return };
         self.events_pending += message.events();
+        self.queued_bytes += message.cost();
         if stream.push(message) {
             self.ready.push_back(key);
         }
@@ -371,7 +394,7 @@ impl Registry {
 
     /// Answers the stream's progress request if everything up to `delivered` has been queued.
     pub fn try_progress(&mut self, key: StreamKey, delivered: Revision) {
-        let bytes_max = self.config.queue_bytes_max;
+        let room = self.room();
         let Some(stream) = self.streams.get_mut(key.0) else { return };
         let Some(asked) = stream.progress else { return };
         if stream.behind > 0 {
@@ -386,7 +409,7 @@ impl Registry {
             stream.progress = None;
             return;
         }
-        if !stream.admits(MESSAGE_OVERHEAD_BYTES, bytes_max) {
+        if !stream.admits(MESSAGE_OVERHEAD_BYTES, room.of(stream)) {
             // Asked again when a message has been taken.
             return;
         }
@@ -418,13 +441,14 @@ impl Registry {
             assert_eq!(watcher.flags.has(Flags::FUTURE), is_future);
         }
         assert_eq!((flow, behind, waiting), (self.flow_count, self.behind_count, self.waiting.len()));
-        let mut pending = 0;
+        let (mut pending, mut bytes) = (0, 0);
         for (_, stream) in self.streams.iter() {
             let watchers = stream.ids.iter().map(|&number| &self.watchers[number]);
             assert_eq!(stream.behind, watchers.filter(|watcher| watcher.place != Place::Flow).count());
             pending += stream.queued_events();
+            bytes += stream.queued_bytes();
         }
-        assert_eq!(pending, self.events_pending);
+        assert_eq!((pending, bytes), (self.events_pending, self.queued_bytes));
         self.index.verify();
     }
 }

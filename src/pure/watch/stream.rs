@@ -3,8 +3,8 @@
 //! Owns: ids, the queue, what waits for room in it.
 //! Takes: messages in the order in which the client is to see them.
 //! Gives: the next message.
-//! Always true: the queue's bytes are at most the bound, but for one oversized revision and for answers to
-//! the client's own requests; while the stream is congested no event is queued.
+//! Always true: the queue's bytes are at most the bound that held when the last event came ([`Room`]), but for one
+//! oversized revision and for answers to the client's own requests; while the stream is congested no event is queued.
 //! Not here: what is matched; when a watcher catches up.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use hashbrown::HashTable;
 
 use super::message::{Batch, WatchMessage};
-use crate::limits::watch::MESSAGE_OVERHEAD_BYTES;
+use crate::limits::watch::{MESSAGE_OVERHEAD_BYTES, QUEUES_PARTS, STALLED_QUEUE_BYTES_PER_WATCH};
 use crate::pure::types::Revision;
 use crate::stdx::time::Monotonic;
 
@@ -29,6 +29,8 @@ pub(super) struct Stream {
     queue: VecDeque<Queued>,
     /// In the hub's list of ready streams.
     pub is_ready: bool,
+    /// The client had no room for what is queued; until it has taken all of it.
+    pub is_stalled: bool,
     /// Cost of what is queued and of what sweeps have gathered for this stream.
     queued_bytes: usize,
     /// Set when an event found no room, until the queue has drained to `resume_bytes`.
@@ -67,6 +69,44 @@ pub(super) enum Queued {
     Compacted { watch_id: i64, compact_revision: Revision },
 }
 
+/// How much the streams of a shard may queue now.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    /// On a stream whose client has taken all before, in a turn.
+    pub open_bytes: usize,
+    /// On a stream whose client has not, beside more for each watch.
+    pub stalled_bytes: usize,
+    /// On all streams together, beside what they hold.
+    pub left_bytes: usize,
+}
+
+impl Room {
+    /// What a stream may hold whose client does not read, and that a watcher behind is given at a time.
+    pub fn share(&self, stream: &Stream) -> usize {
+        let more = stream.ids.len().saturating_mul(STALLED_QUEUE_BYTES_PER_WATCH);
+        self.stalled_bytes.saturating_add(more).min(self.open_bytes)
+    }
+
+    /// What may wait for a stream's client as copies of its own, at least a byte.
+    pub fn copied(&self, stream: &Stream) -> usize {
+        (self.share(stream) / 2).max(1)
+    }
+
+    /// What may be queued on a stream by the flow at the head.
+    pub fn of(&self, stream: &Stream) -> usize {
+        if stream.is_stalled {
+            self.share(stream).min(self.left_bytes / QUEUES_PARTS)
+        } else {
+            self.open_bytes
+        }
+    }
+
+    /// What may be queued on a stream by a sweep: no more than its client may leave unread, for it was slow before.
+    pub fn of_sweep(&self, stream: &Stream) -> usize {
+        self.share(stream).min(self.of(stream))
+    }
+}
+
 impl Stream {
     pub fn new(tick_time: Monotonic, tick_period: Duration) -> Stream {
         Stream {
@@ -75,6 +115,7 @@ impl Stream {
             next_id: 0,
             queue: VecDeque::new(),
             is_ready: false,
+            is_stalled: false,
             queued_bytes: 0,
             congested: false,
             resume_bytes: 0,
@@ -139,6 +180,7 @@ impl Stream {
         let message = self.queue.pop_front()?;
         self.queued_bytes -= message.cost();
         if self.queue.is_empty() {
+            self.is_stalled = false;
             self.queue.shrink_to(QUEUE_SLOTS_KEPT);
         }
         Some(message)
@@ -187,7 +229,8 @@ impl Queued {
         }
     }
 
-    fn cost(&self) -> usize {
+    /// What it counts for in bytes.
+    pub fn cost(&self) -> usize {
         MESSAGE_OVERHEAD_BYTES
             + match self {
                 Queued::Events { batch, .. } => batch.bytes,

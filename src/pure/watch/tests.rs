@@ -6,6 +6,7 @@ use std::time::Duration;
 use prost::Message;
 
 use super::*;
+use crate::limits::watch::{STALLED_QUEUE_BYTES, STALLED_QUEUE_BYTES_PER_WATCH};
 use crate::pure::mvcc::{KvView, Store};
 use crate::pure::types::Term;
 use crate::stdx::prng::Prng;
@@ -444,6 +445,8 @@ impl World {
         let mut config = config(seed);
         config.progress_interval = Duration::from_millis(100);
         config.queue_bytes_max = [200, 1_000, 20_000, 1 << 20][prng.below(4) as usize];
+        config.stalled_queue_bytes = [0, 500, 20_000][prng.below(3) as usize];
+        config.queues_bytes_max = [1_000, 10_000, 1 << 20][prng.below(3) as usize];
         config.fragment_bytes = [150, 600, 9_000][prng.below(3) as usize];
         config.canary = canary;
         let (fragment_bytes, queue_bytes_max) = (config.fragment_bytes, config.queue_bytes_max);
@@ -577,8 +580,10 @@ impl World {
 
     fn poll(&mut self, at: usize, mut messages: u64) -> Result<bool, String> {
         let mut any = false;
-        while messages > 0 {
-            let Some(message) = self.hub.poll_message(self.clients[at].key, 1) else { break };
+        loop {
+            // Whose client takes no more is stalled.
+            let room = usize::from(messages > 0);
+            let Some(message) = self.hub.poll_message(self.clients[at].key, room) else { break };
             self.clients[at].receive(&message, &self.log, self.fragment_bytes)?;
             any = true;
             messages -= 1;
@@ -621,9 +626,8 @@ impl World {
                 if self.prng.chance(1, 2) {
                     while let Some(key) = self.hub.poll_ready() {
                         let at = self.clients.iter().position(|client| client.key == key).ok_or("key")?;
-                        if self.clients[at].reads {
-                            self.poll(at, u64::MAX)?;
-                        }
+                        let messages = if self.clients[at].reads { u64::MAX } else { 0 };
+                        self.poll(at, messages)?;
                     }
                 }
             }
@@ -875,7 +879,10 @@ fn progress_is_late_rather_than_early() {
     let view = scene.log.store.view();
     scene.hub.request_progress(scene.stream, &view);
     assert!(!scene.hub.has_work(&view) || scene.taken().len() == 1, "no answer yet");
-    let answers = scene.all();
+    let mut answers = Vec::new();
+    while scene.hub.has_work(&view) {
+        answers.extend(scene.all());
+    }
     let (last, events) = answers.split_last().expect("an answer");
     assert_eq!((last.watch_id, revision_of(last), last.events.len()), (-1, 3_001, 0));
     assert_eq!(events.iter().map(|answer| answer.events.len()).sum::<usize>(), 3_000);
@@ -1061,4 +1068,187 @@ fn an_install_cancels_who_lost_history() {
     assert_eq!((answers[0].watch_id, answers[0].canceled, answers[0].compact_revision), (0, true, 8));
     assert_eq!(answers[1..].iter().map(revision_of).collect::<Vec<_>>(), [9, 10]);
     assert!(answers[1..].iter().all(|answer| answer.watch_id == 1));
+}
+
+/// Many streams of one watch each on one key, and what each client was given.
+struct Crowd {
+    scene: Scene,
+    streams: Vec<StreamKey>,
+    events: Vec<u32>,
+}
+
+impl Crowd {
+    fn new(streams: usize, change: impl FnOnce(&mut HubConfig)) -> Crowd {
+        let mut scene = Scene::new(change);
+        let mut prng = Prng::new(3);
+        let streams: Vec<_> = (0..streams).map(|_| scene.hub.open_stream(Monotonic(0), &mut prng)).collect();
+        let view = scene.log.store.view();
+        for &stream in &streams {
+            assert_eq!(scene.hub.create(stream, &on("hot"), Ok(()), &view), Some(0));
+            assert!(scene.hub.poll_message(stream, 1).is_some_and(|message| message.created));
+        }
+        while scene.hub.poll_ready().is_some() {}
+        Crowd { events: vec![0; streams.len()], scene, streams }
+    }
+
+    /// One put, delivered to clients that have room for some messages each.
+    fn put(&mut self, room: impl Fn(usize) -> usize) {
+        self.scene.log.put("hot", &[b'v'; 256]);
+        self.deliver(room);
+    }
+
+    fn deliver(&mut self, room: impl Fn(usize) -> usize) {
+        let view = self.scene.log.store.view();
+        while self.scene.hub.pump(&view, &mut Work::new(1_000)) != Step::Done(()) {}
+        for (at, &stream) in self.streams.iter().enumerate() {
+            for left in (0..=room(at)).rev() {
+                let Some(message) = self.scene.hub.poll_message(stream, left) else { break };
+                self.events[at] += message.event_count();
+            }
+        }
+    }
+}
+
+/// A thousand streams that are not read hold their bound, and from then on cost a put nothing. When they are read again
+/// each gets all it missed, once and in order.
+#[test]
+fn a_thousand_stalled_streams_keep_their_bound_and_miss_nothing() {
+    const STREAMS: usize = 1_000;
+    const PUTS: i64 = 200;
+    let mut crowd = Crowd::new(STREAMS, |_| {});
+    for _ in 0..PUTS {
+        crowd.put(|_| 0);
+        let each = STALLED_QUEUE_BYTES + STALLED_QUEUE_BYTES_PER_WATCH;
+        assert!(crowd.scene.hub.queued_event_bytes_max() <= each);
+        assert!(crowd.scene.hub.counts().queued_bytes <= STREAMS * each);
+    }
+    let counts = crowd.scene.hub.counts();
+    assert_eq!((counts.slow_watchers, counts.turned_behind), (STREAMS, STREAMS as u64));
+    assert!(!crowd.scene.hub.has_watchers() && crowd.scene.hub.floor().is_none(), "nobody waits for a put");
+    crowd.scene.hub.verify();
+    let mut revisions = vec![Vec::new(); STREAMS];
+    for _ in 0..10 {
+        let view = crowd.scene.log.store.view();
+        while crowd.scene.hub.pump(&view, &mut Work::new(1_000)) != Step::Done(()) {}
+        for (stream, revisions) in crowd.streams.iter().zip(&mut revisions) {
+            while let Some(message) = crowd.scene.hub.poll_message(*stream, 1) {
+                let mut bytes = Vec::new();
+                message.encode(&IDS, &mut bytes);
+                let response = WatchResponse::decode(&bytes[..]).expect("our own encoding");
+                let events = response.events.iter().filter_map(|event| event.kv.as_ref());
+                revisions.extend(events.map(|kv| kv.mod_revision));
+            }
+        }
+    }
+    let all: Vec<i64> = (2..2 + PUTS).collect();
+    assert!(revisions.iter().all(|got| *got == all), "each event once, in order");
+    assert_eq!(crowd.scene.hub.counts().slow_watchers, 0);
+    crowd.put(|_| 1);
+    assert!(crowd.events.iter().all(|events| *events == 1), "back in flow");
+}
+
+/// The budget of all streams binds those that are not read; who reads is not turned behind by their bytes.
+#[test]
+fn the_budget_of_all_streams_binds_the_stalled_ones() {
+    const BUDGET: usize = 200_000;
+    let mut crowd = Crowd::new(51, |config| config.queues_bytes_max = BUDGET);
+    for _ in 0..500 {
+        // The last one reads.
+        crowd.put(|at| if at == 50 { 2 } else { 0 });
+        let counts = crowd.scene.hub.counts();
+        assert!(counts.queued_bytes <= BUDGET, "{} bytes", counts.queued_bytes);
+    }
+    assert_eq!(crowd.events[50], 500);
+    let counts = crowd.scene.hub.counts();
+    assert_eq!((counts.slow_watchers, counts.turned_behind), (50, 50));
+    assert!(counts.queued_bytes > BUDGET / 4, "the budget is used: {} bytes", counts.queued_bytes);
+    for _ in 0..100 {
+        crowd.deliver(|_| 100);
+    }
+    assert!(crowd.events.iter().all(|events| *events == 500));
+    assert_eq!(crowd.scene.hub.counts().queued_bytes, 0);
+}
+
+/// A client that reads less than comes turns behind once for many events, not for each; bursts to clients that read
+/// turn nobody behind.
+#[test]
+fn a_slow_reader_turns_behind_seldom() {
+    let mut crowd = Crowd::new(1, |_| {});
+    for _ in 0..6_000 {
+        crowd.put(|_| 0);
+        crowd.put(|_| 0);
+        crowd.put(|_| 1);
+    }
+    let events = u64::from(crowd.events[0]);
+    let turned_behind = crowd.scene.hub.counts().turned_behind;
+    assert!(events > 6_000 && turned_behind > 0, "{events} events, {turned_behind} times behind");
+    assert!(turned_behind * 50 <= events, "{turned_behind} times behind for {events} events");
+
+    let mut scene = Scene::new(|_| {});
+    scene.create(everything());
+    scene.all();
+    let keys: Vec<String> = (0..10_000).map(|key| format!("k{key}")).collect();
+    let changes: Vec<_> = keys.iter().map(|key| Change::Put(key.as_bytes(), b"v")).collect();
+    scene.log.txn(&changes);
+    for _ in 0..1_000 {
+        scene.log.put("hot", &[b'v'; 256]);
+    }
+    assert_eq!(scene.all().iter().map(|answer| answer.events.len()).sum::<usize>(), 11_000);
+    for _ in 0..1_000 {
+        scene.create(on("hot"));
+    }
+    scene.all();
+    for _ in 0..5 {
+        scene.log.put("hot", &[b'v'; 256]);
+    }
+    assert_eq!(scene.all().len(), 5 * 1_001);
+    assert_eq!(scene.hub.counts().turned_behind, 0);
+}
+
+/// A stalled stream that a compaction overtakes gets what was queued, then its cancel, and nothing after.
+#[test]
+fn a_stalled_stream_behind_a_compaction_is_cancelled() {
+    let mut crowd = Crowd::new(2, |_| {});
+    for _ in 0..300 {
+        crowd.put(|at| at * 2);
+    }
+    let last = crowd.scene.log.revision();
+    crowd.scene.log.store.compact(last);
+    crowd.scene.log.clean(last, true);
+    crowd.scene.stream = crowd.streams[0];
+    let mut answers = crowd.scene.taken();
+    answers.extend(crowd.scene.all());
+    let (cancel, events) = answers.split_last().expect("answers");
+    assert!(cancel.canceled && cancel.compact_revision == last && cancel.events.is_empty());
+    let revisions = events.iter().flat_map(|answer| &answer.events).filter_map(|event| event.kv.as_ref());
+    let revisions: Vec<i64> = revisions.map(|kv| kv.mod_revision).collect();
+    assert_eq!(revisions, (2..2 + revisions.len() as i64).collect::<Vec<_>>());
+    assert!(revisions.len() > 50 && revisions.len() < 300);
+    crowd.put(|_| 2);
+    assert_eq!(crowd.events, [0, 301]);
+    assert!(crowd.scene.all().is_empty());
+}
+
+/// The bound of a member counts all its streams and the other shards; a cancel makes room.
+#[test]
+fn the_watches_of_a_member_are_bounded() {
+    let mut scene = Scene::new(|config| config.watches_max = 3);
+    let other = scene.hub.open_stream(Monotonic(0), &mut Prng::new(2));
+    let view = scene.log.store.view();
+    assert_eq!(scene.create(on("a")), Some(0));
+    assert_eq!(scene.hub.create(other, &on("a"), Ok(()), &view), Some(0));
+    assert_eq!(scene.create(on("b")), Some(1));
+    assert_eq!((scene.create(on("c")), scene.hub.drain_refused()), (None, 1));
+    let refused = scene.all().pop().expect("an answer");
+    assert!(refused.created && refused.canceled && refused.watch_id == -1);
+    assert_eq!(refused.cancel_reason, "etcdserver: too many watches on the member");
+    scene.hub.cancel(other, 0, &view);
+    assert_eq!((scene.create(on("c")), scene.hub.drain_refused()), (Some(2), 0));
+    scene.hub.cancel(scene.stream, 0, &view);
+    scene.hub.set_watches_elsewhere(1);
+    assert_eq!((scene.create(on("d")), scene.hub.drain_refused()), (None, 1));
+    scene.hub.set_watches_elsewhere(0);
+    assert_eq!(scene.create(on("d")), Some(3));
+    // Those that are behind count, too.
+    assert_eq!(scene.hub.watches(), 3);
 }

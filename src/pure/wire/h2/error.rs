@@ -69,11 +69,13 @@ pub enum Bound {
     Stalled,
     /// `STREAMS_LIVE_MAX`, `SERVING_BYTES_MAX`, or the advertised number.
     Streams,
+    /// `WATCHES_MAX`, `WATCHES_PER_STREAM_MAX`.
+    Watches,
 }
 
 impl Bound {
     /// All of them with their names in metrics, in the order of their numbers.
-    pub const ALL: [(Bound, &'static str); 19] = [
+    pub const ALL: [(Bound, &'static str); 20] = [
         (Bound::CheapFrames, "cheap_frames"),
         (Bound::ControlReplies, "control_replies"),
         (Bound::Handshake, "handshake"),
@@ -93,6 +95,7 @@ impl Bound {
         (Bound::SlowFrame, "slow_frame"),
         (Bound::Stalled, "stalled"),
         (Bound::Streams, "streams"),
+        (Bound::Watches, "watches"),
     ];
 }
 

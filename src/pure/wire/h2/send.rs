@@ -158,6 +158,11 @@ impl<T: Default> Connection<T> {
         shared.max(limits.stream_min.saturating_sub(stream.queue_bytes))
     }
 
+    /// Bytes queued on a stream; 0 for a dead one.
+    pub fn stream_unsent(&self, key: Key) -> usize {
+        self.streams.get(key).map_or(0, |stream| stream.queue_bytes)
+    }
+
     /// Asks to be told by [`Connection::poll_room`] when half of the stream's queue is free.
     pub fn want_room(&mut self, key: Key) {
         if let Some(stream) = self.streams.get_mut(key) {
