@@ -251,9 +251,12 @@ pub mod log {
     pub const REGISTERED_BUFFER_BYTES: usize = 1 << 20;
     /// Time for which the lock of the data directory is retried: a killed process holds it some 40 ms more.
     pub const LOCK_RETRY_MILLISECONDS: u64 = 3_000;
-    /// A write with `RWF_DSYNC` that takes less is never called slow. Beyond: the next `FLAG_PAUSE_WRITES_MIN` writes
-    /// go without the flag, and are the measure for the next one with it.
-    pub const FLAG_SLOW_NANOSECONDS_MIN: u64 = 1_000_000;
+    /// A write with `RWF_DSYNC` that takes less is never called slow. Beyond, and not the first of
+    /// `FLAG_SLOW_WITHIN_WRITES`: the next `FLAG_PAUSE_WRITES_MIN` go without the flag, and are the measure for the next
+    /// with it.
+    pub const FLAG_SLOW_NANOSECONDS_MIN: u64 = 3_000_000;
+    /// Quick writes with the flag after which a slow one stands alone.
+    pub const FLAG_SLOW_WITHIN_WRITES: u32 = 64;
     /// Writes of the first pause from the flag, and of the quick ones in a row after which a pause is the first again.
     pub const FLAG_PAUSE_WRITES_MIN: u32 = 1_024;
     /// Writes of the longest; each pause doubles the next.

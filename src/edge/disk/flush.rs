@@ -6,13 +6,14 @@
 //!
 //! `RWF_DSYNC` costs one sleep less than a write and an `fdatasync`. But behind an asynchronous write the kernel leaves
 //! the flush to a worker bound to one processor, and a program that does nothing but compute there keeps it waiting
-//! until the next tick: 4 ms in place of 0.2. A worker that serves an `fdatasync` of the ring may run anywhere
+//! until the next tick: 4 ms (at 250 Hz) in place of 0.2. A worker that serves an `fdatasync` of the ring may run anywhere
 //! (decision 0009).
 
 use std::time::Duration;
 
 use crate::limits::log::{
     FLAG_PARDONED_WRITES, FLAG_PAUSE_WRITES_MAX, FLAG_PAUSE_WRITES_MIN, FLAG_SLOW_NANOSECONDS_MIN,
+    FLAG_SLOW_WITHIN_WRITES,
 };
 
 /// How a write is made durable.
@@ -51,9 +52,9 @@ pub(super) struct Flush {
     paused: u32,
     /// Writes of the next pause.
     next_pause: u32,
-    /// The next write with the flag is the first after a pause.
+    /// Few writes with the flag were quick since the last pause: what that has measured still counts.
     is_back: bool,
-    /// Writes with the flag that were quick, in a row.
+    /// Writes with the flag that were quick, since the last slow one or the last pause.
     quick: u32,
     /// Writes with the flag that may still be slow, as the disk is.
     pardoned: u32,
@@ -67,7 +68,7 @@ impl Flush {
             paused: 0,
             next_pause: FLAG_PAUSE_WRITES_MIN,
             is_back: false,
-            quick: 0,
+            quick: FLAG_SLOW_WITHIN_WRITES,
             pardoned: 0,
         }
     }
@@ -103,23 +104,30 @@ impl Flush {
     }
 
     fn flag_took(&mut self, time: u64) {
-        let is_slow = time >= FLAG_SLOW_NANOSECONDS_MIN;
-        let is_first = std::mem::take(&mut self.is_back);
-        if is_slow && is_first && time / OUT_OF_PROPORTION < self.sync_usual {
-            // The disk is slow, whichever way.
-            self.pardoned = FLAG_PARDONED_WRITES;
-        } else if is_slow && self.pardoned == 0 {
-            self.sync_usual = 0;
-            self.paused = self.next_pause;
-            self.next_pause = (2 * self.next_pause).min(FLAG_PAUSE_WRITES_MAX);
-            (self.is_back, self.quick) = (true, 0);
+        let is_pardoned = self.pardoned > 0;
+        self.pardoned = self.pardoned.saturating_sub(1);
+        if time < FLAG_SLOW_NANOSECONDS_MIN {
+            self.quick += 1;
+            self.is_back &= self.quick < FLAG_SLOW_WITHIN_WRITES;
+            if self.quick >= FLAG_PAUSE_WRITES_MIN {
+                (self.quick, self.next_pause) = (FLAG_SLOW_WITHIN_WRITES, FLAG_PAUSE_WRITES_MIN);
+            }
             return;
         }
-        self.pardoned = self.pardoned.saturating_sub(1);
-        self.quick += 1;
-        if self.quick >= FLAG_PAUSE_WRITES_MIN {
-            (self.next_pause, self.quick) = (FLAG_PAUSE_WRITES_MIN, 0);
+        // One alone is the disk's mood.
+        let is_first = std::mem::take(&mut self.quick) >= FLAG_SLOW_WITHIN_WRITES;
+        if is_first || is_pardoned {
+            return;
         }
+        if self.is_back && time / OUT_OF_PROPORTION < self.sync_usual {
+            // The disk is slow, whichever way; until it is asked again.
+            (self.pardoned, self.is_back) = (FLAG_PARDONED_WRITES, false);
+            return;
+        }
+        self.sync_usual = 0;
+        self.paused = self.next_pause;
+        self.next_pause = (2 * self.next_pause).min(FLAG_PAUSE_WRITES_MAX);
+        self.is_back = true;
     }
 }
 
@@ -151,19 +159,20 @@ mod tests {
     fn the_flag_is_used_while_it_is_quick() {
         let mut flush = tried();
         assert_eq!(with_flag(&mut flush, 1_000, QUICK, QUICK), 1_000);
-        // Below a millisecond it is the disk's mood.
-        assert_eq!(with_flag(&mut flush, 10, Duration::from_micros(990), QUICK), 10);
+        // Below the bound, or once in a while, it is the disk's mood.
+        assert_eq!(with_flag(&mut flush, 10, Duration::from_micros(2_990), QUICK), 10);
+        for _ in 0..10 {
+            assert_eq!(with_flag(&mut flush, 1, SLOW, QUICK), 1);
+            assert_eq!(with_flag(&mut flush, FLAG_SLOW_WITHIN_WRITES, QUICK, QUICK), FLAG_SLOW_WITHIN_WRITES);
+        }
     }
 
     #[test]
     fn a_flag_that_waits_for_a_processor_is_asked_ever_less_often() {
         let mut flush = tried();
         let pause = FLAG_PAUSE_WRITES_MIN;
-        assert_eq!(
-            with_flag(&mut flush, 15 * pause + 4, SLOW, QUICK),
-            4,
-            "1 + 1, 1 + 2, 1 + 4, 1 + 8 pauses"
-        );
+        assert_eq!(with_flag(&mut flush, 2, SLOW, QUICK), 2);
+        assert_eq!(with_flag(&mut flush, 7 * pause + 2, SLOW, QUICK), 2, "1, 1 + 1, 2 + 1, 4 pauses");
         with_flag(&mut flush, 20 * FLAG_PAUSE_WRITES_MAX, SLOW, QUICK);
         assert_eq!(with_flag(&mut flush, 10 * (FLAG_PAUSE_WRITES_MAX + 1), SLOW, QUICK), 10);
         // The processor is free again: after the pause that is under way.
@@ -172,7 +181,7 @@ mod tests {
         }
         assert_eq!(with_flag(&mut flush, pause, QUICK, QUICK), pause);
         // The next time begins small.
-        assert_eq!(with_flag(&mut flush, 1 + pause, SLOW, QUICK), 1);
+        assert_eq!(with_flag(&mut flush, 2 + pause, SLOW, QUICK), 2);
         assert_eq!(flush.way(), Durability::Write);
     }
 
