@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use etchd_bench::{field, frame, framed, put_request};
@@ -336,19 +336,42 @@ fn others() {
         let mut connection = Connection::open(server.port);
         let stream = connection.stream;
         watch(&mut connection, b"other/00000000");
-        let mut reader = connection.socket.try_clone().expect("clones");
-        drain = Some(std::thread::spawn(move || {
-            let mut buffer = vec![0; 1 << 20];
-            while reader.read(&mut buffer).is_ok_and(|count| count > 0) {}
-        }));
+        let windows = [Arc::new(AtomicI64::new(65_535 - 100)), Arc::new(AtomicI64::new(65_535 - 100))];
+        let reader = connection.socket.try_clone().expect("clones");
+        let opened = windows.clone();
+        drain = Some(std::thread::spawn(move || open_windows(reader, &opened)));
         for number in 1..OTHERS {
             let body = framed(&create(format!("other/{number:08}").as_bytes()));
-            connection.socket.write_all(&frame(0, 0, stream, &body)).expect("sends");
+            let bytes = frame(0, 0, stream, &body);
+            for window in &windows {
+                while window.load(Ordering::Acquire) < body.len() as i64 {
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                window.fetch_sub(body.len() as i64, Ordering::AcqRel);
+            }
+            connection.socket.write_all(&bytes).expect("sends");
         }
         std::thread::sleep(Duration::from_secs(3));
         std::mem::forget(connection);
     });
     drain.expect("it was started").join().expect("the reader ends with the server");
+}
+
+/// Reads until the end and drops all but the windows that the server opens: the connection's, its only stream's.
+fn open_windows(socket: TcpStream, windows: &[Arc<AtomicI64>; 2]) {
+    let mut socket = std::io::BufReader::with_capacity(1 << 20, socket);
+    let (mut head, mut payload) = ([0; 9], Vec::new());
+    while socket.read_exact(&mut head).is_ok() {
+        payload.resize(usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]), 0);
+        if socket.read_exact(&mut payload).is_err() {
+            return;
+        }
+        if head[3] == 8 {
+            let increment = u32::from_be_bytes(payload[..].try_into().expect("WINDOW_UPDATE has four bytes"));
+            let is_stream = head[5..] != [0; 4];
+            windows[usize::from(is_stream)].fetch_add(i64::from(increment), Ordering::AcqRel);
+        }
+    }
 }
 
 /// Puts of a watched key, as fast as they go, to watchers that read at once or only so many bytes at a time.
