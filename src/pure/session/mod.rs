@@ -8,8 +8,9 @@
 //! that are not taken hold back the client's windows, so what waits here is bounded.
 //! Not here: what an RPC does, sockets, TLS.
 //!
-//! A driver's turn: `handle_bytes` or `handle_timeout`, then `poll_event` until None (or until it has
-//! enough), after None `handle_unread` and again as long as that goes on, then `poll_transmit` whenever its last write has ended, then `wants_close`, `wants_read`, `next_timeout`.
+//! A driver's turn: `handle_bytes` or `handle_timeout`; then `poll_event` until None (or until it has enough), after None
+//! `handle_unread`, and both again as long as that goes on; then `poll_transmit` whenever its last write has ended, then
+//! `wants_close`, `wants_read`, `next_timeout`.
 
 mod deadlines;
 mod http1;

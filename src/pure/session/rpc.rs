@@ -1,25 +1,29 @@
-//! gRPC calls over one HTTP/2 connection.
+//! gRPC calls over one HTTP/2 connection: requests, and what the application is told of them.
 
 use std::collections::VecDeque;
 use std::mem;
 
+use self::long::Long;
 use super::deadlines::Deadlines;
 use super::{Config, SessionEvent};
 use crate::limits::http2::{
-    COPIED_PIECE_BYTES_MAX, EVENTS_WAITING_MAX, FRAME_BYTES_MAX, KEPT_EVENTS, LONG_MESSAGE_BYTES_AT_ONCE,
-    SERVED_BYTES_MAX, SERVING_BYTES_MAX, STREAMS_LIVE_MAX, UNFINISHED_MESSAGE_BYTES_MAX, WAITING_BYTES_MAX,
+    EVENTS_WAITING_MAX, KEPT_EVENTS, SERVED_BYTES_MAX, SERVING_BYTES_MAX, STREAMS_LIVE_MAX,
+    UNFINISHED_MESSAGE_BYTES_MAX, WAITING_BYTES_MAX,
 };
 use crate::limits::shard::RECEIVE_BUFFER_BYTES;
 use crate::pure::wire::grpc::gzip;
 use crate::pure::wire::grpc::head::{Encoding, HeadReader, Meta, RpcKind};
-use crate::pure::wire::grpc::message::{Assembler, Framed, PREFIX_BYTES, prefix};
-use crate::pure::wire::grpc::status::{self, Code, Status, TRAILERS_OK};
+use crate::pure::wire::grpc::message::{Assembler, Framed, PREFIX_BYTES};
+use crate::pure::wire::grpc::status::{self, Code, Status};
 use crate::pure::wire::h2::connection::{Connection, Counters, Received};
 use crate::pure::wire::h2::error::{Bound, Bounds, Code as ResetCode};
 use crate::pure::wire::h2::streams::StreamId;
-use crate::pure::wire::h2::transmit::{Piece, Transmit};
+use crate::pure::wire::h2::transmit::Transmit;
 use crate::stdx::slab::Key;
 use crate::stdx::time::Monotonic;
+
+mod answers;
+mod long;
 
 /// gRPC on one connection.
 #[derive(Debug)]
@@ -88,20 +92,6 @@ enum Phase {
     Told,
     /// The application, or we, gave the last answer; some of it waits to be sent.
     Answered,
-}
-
-/// A message that is longer than the window of its stream.
-///
-/// ```text
-/// None --window too small--> Queued --turn--> Admitted --message whole, or stream over--> None
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Long {
-    #[default]
-    None,
-    Queued,
-    /// So many bytes were let in.
-    Admitted(u32),
 }
 
 /// What is kept about a stream. There may be ten thousands: what few need is apart.
@@ -502,131 +492,6 @@ impl Rpc {
         }
     }
 
-    pub(super) fn send_unary(&mut self, stream: StreamId, message: &[u8]) {
-        let Some(key) = self.connection.find(stream) else { return };
-        let call = self.connection.app(key).expect("found alive");
-        let plain = call.encoding == Encoding::Identity && call.subtype().is_empty() && !call.head_sent;
-        // A unary call that was told of keeps no message under assembly, so nothing is lost with it.
-        if plain && call.phase == Phase::Told {
-            let head = prefix(false, message.len());
-            if self.connection.send_whole(key, status::HEAD, &head, message, TRAILERS_OK) {
-                return;
-            }
-        }
-        self.send_message(stream, message);
-        self.send_status(stream, Code::Ok, "");
-    }
-
-    pub(super) fn send_message(&mut self, stream: StreamId, message: &[u8]) {
-        let Some(key) = self.find_unanswered(stream) else { return };
-        let gzip = self.begin_answer(key);
-        self.connection.send_copied(key, |copied| write_framed(copied, gzip, message));
-    }
-
-    pub(super) fn send_pieces(&mut self, stream: StreamId, pieces: Vec<Piece>) {
-        let Some(key) = self.find_unanswered(stream) else { return };
-        let gzip = self.begin_answer(key);
-        let length = pieces.iter().map(Piece::len).sum();
-        if gzip {
-            let mut message = Vec::with_capacity(length);
-            pieces.iter().for_each(|piece| message.extend_from_slice(piece.as_slice()));
-            self.connection.send_copied(key, |copied| write_framed(copied, true, &message));
-            return;
-        }
-        self.connection.send_copied(key, |copied| copied.extend_from_slice(&prefix(false, length)));
-        self.queue_pieces(key, pieces);
-    }
-
-    /// False for a compressed answer: then nothing was done.
-    pub(super) fn begin_message(&mut self, stream: StreamId, length: usize) -> bool {
-        let Some(key) = self.find_unanswered(stream) else { return true };
-        if self.connection.app(key).expect("found alive").encoding == Encoding::Gzip {
-            return false;
-        }
-        self.begin_answer(key);
-        self.connection.send_copied(key, |copied| copied.extend_from_slice(&prefix(false, length)));
-        true
-    }
-
-    pub(super) fn append_pieces(&mut self, stream: StreamId, pieces: Vec<Piece>) {
-        let Some(key) = self.find_unanswered(stream) else { return };
-        self.queue_pieces(key, pieces);
-    }
-
-    /// Queues the pieces; short neighbours share memory.
-    fn queue_pieces(&mut self, key: Key, pieces: Vec<Piece>) {
-        for piece in pieces {
-            if piece.len() <= COPIED_PIECE_BYTES_MAX {
-                self.connection.send_copied(key, |copied| copied.extend_from_slice(piece.as_slice()));
-            } else {
-                self.connection.send_piece(key, piece);
-            }
-        }
-    }
-
-    pub(super) fn send_status(&mut self, stream: StreamId, code: Code, text: &str) {
-        if let Some(key) = self.find_unanswered(stream) {
-            self.end_answer(key, code, text);
-        }
-    }
-
-    /// A live stream that the application hasn't answered to the end.
-    fn find_unanswered(&mut self, stream: StreamId) -> Option<Key> {
-        let key = self.connection.find(stream)?;
-        self.connection.app(key).filter(|call| call.phase != Phase::Answered).map(|_| key)
-    }
-
-    /// The head of an answer, once; true when its messages are compressed.
-    fn begin_answer(&mut self, key: Key) -> bool {
-        let call = self.connection.app_mut(key).expect("found alive");
-        let gzip = call.encoding == Encoding::Gzip;
-        if !mem::replace(&mut call.head_sent, true) {
-            let block = status::head_block(call.subtype(), gzip);
-            self.connection.send_head(key, &block, false);
-        }
-        gzip
-    }
-
-    fn end_answer(&mut self, key: Key, code: Code, text: &str) {
-        let call = self.connection.app_mut(key).expect("called for a live stream");
-        // What it kept is of no use any more.
-        let ended = Call {
-            phase: Phase::Answered,
-            route: call.route,
-            kind: call.kind,
-            encoding: call.encoding,
-            delivered: call.delivered,
-            head_sent: call.head_sent,
-            meta: Meta { deadline: call.meta.deadline, ..Meta::default() },
-            ..Call::default()
-        };
-        let call = mem::replace(call, ended);
-        self.forget(&call);
-        if call.head_sent {
-            self.connection.send_end(key, Some(status::trailers_block(code, text)));
-        } else {
-            let block = status::trailers_only_block(200, call.subtype(), code, text);
-            self.connection.send_head(key, &block, true);
-        }
-    }
-
-    /// Ends a call that broke a rule of gRPC; the application hears of it if it knows the call.
-    fn fail(&mut self, key: Key, status: &Status) {
-        let Some(stream) = self.connection.stream_of(key) else { return };
-        let call = self.connection.app(key).expect("alive");
-        let (told, delivered) = (call.phase == Phase::Told, call.delivered);
-        self.connection.drop_queue(key);
-        self.end_answer(key, status.code, &status.text);
-        self.has_dead_events = true;
-        if told {
-            // As bad as a reset: work was begun for nothing.
-            self.connection.charge_reset();
-        }
-        if delivered && told {
-            self.push(SessionEvent::Cancelled { stream });
-        }
-    }
-
     fn opened(&mut self, now: Monotonic, stream: StreamId, key: Key, end: bool) {
         let accepted = match self.head.finish(now) {
             Ok(accepted) => accepted,
@@ -741,64 +606,6 @@ impl Rpc {
             self.overflow(key, Bound::KeptBytes);
         } else if keeps && self.is_pressed {
             self.overflow(key, Bound::Memory);
-        }
-    }
-
-    /// Lets a message in that does not fit the window of its stream, or remembers that it waits.
-    fn open_window(&mut self, key: Key) {
-        let Some(call) = self.connection.app(key) else { return };
-        let missing = call.assembler.missing_bytes();
-        if missing == 0 || call.phase == Phase::Answered {
-            return;
-        }
-        let window = self.connection.stream_window(key);
-        match call.long {
-            Long::None if missing > window => {
-                self.set_long(key, Long::Queued);
-                self.long_waiting.push_back(key);
-                if self.long_waiting.len() > 2 * self.connection.streams_live() + KEPT_EVENTS {
-                    let connection = &self.connection;
-                    self.long_waiting
-                        .retain(|key| connection.app(*key).is_some_and(|call| call.long == Long::Queued));
-                }
-                self.admit_long();
-            }
-            // Padding has used some of it, and will.
-            Long::Admitted(_) if window < missing.min(FRAME_BYTES_MAX) => {
-                self.connection.lend_window(key, missing - window + FRAME_BYTES_MAX);
-            }
-            Long::None | Long::Queued | Long::Admitted(_) => {}
-        }
-    }
-
-    fn set_long(&mut self, key: Key, long: Long) {
-        self.connection.app_mut(key).expect("called for a live stream").long = long;
-    }
-
-    /// Lets long messages in, in the order in which they began.
-    fn admit_long(&mut self) {
-        while let Some(key) = self.long_waiting.front().copied() {
-            if let Some(call) = self.connection.app(key).filter(|call| call.long == Long::Queued) {
-                let missing = call.assembler.missing_bytes();
-                if self.long_bytes > 0 && self.long_bytes + missing > LONG_MESSAGE_BYTES_AT_ONCE {
-                    return;
-                }
-                let admitted = u32::try_from(missing).expect("messages stay below 4 GiB");
-                self.set_long(key, Long::Admitted(admitted));
-                self.long_bytes += missing;
-                let window = self.connection.stream_window(key);
-                self.connection.lend_window(key, missing.saturating_sub(window));
-            }
-            self.long_waiting.pop_front();
-        }
-        shrink(&mut self.long_waiting);
-    }
-
-    /// A message is whole, or nobody waits for it.
-    fn release_long(&mut self, long: Long) {
-        if let Long::Admitted(bytes) = long {
-            self.long_bytes -= bytes as usize;
-            self.admit_long();
         }
     }
 
@@ -975,16 +782,4 @@ fn check_flag(flag: u8, encoding: Encoding) -> Result<(), Status> {
             Err(Status::new(Code::Internal, format!("grpc: received unexpected payload format {flag}")))
         }
     }
-}
-
-/// Prefix and payload. Empty messages stay plain, as grpc-go sends them.
-fn write_framed(target: &mut Vec<u8>, gzip: bool, message: &[u8]) {
-    if gzip && !message.is_empty() {
-        let compressed = gzip::deflate(message);
-        target.extend_from_slice(&prefix(true, compressed.len()));
-        target.extend_from_slice(&compressed);
-        return;
-    }
-    target.extend_from_slice(&prefix(false, message.len()));
-    target.extend_from_slice(message);
 }
