@@ -105,11 +105,11 @@ pub mod http2 {
     /// What comes back of those each second.
     pub const RESETS_PER_SECOND: u32 = 1_000;
     /// Bytes of unfinished messages, and of what comes on streams whose requests wait. Beyond: the stream that adds
-    /// more is reset, with REFUSED_STREAM if nothing was done for it. It is more than the other bounds of a
-    /// connection because a client that sends a thousand messages of more than a frame by turns has a frame of each
-    /// here before the first is whole; windows can't tell it to finish one after the other, for the connection's
-    /// window is open to all streams: held back, it would stop those that could end.
-    pub const UNFINISHED_MESSAGE_BYTES_MAX: usize = 16 << 20;
+    /// more is reset, with REFUSED_STREAM if nothing was done for it. It is far more than the other bounds of a
+    /// connection because a client that sends 2,000 large puts at once, by turns, has a window's worth of each here before
+    /// the first is whole; windows can't tell it to finish one after the other, for the connection's window is open to
+    /// all streams: held back, it would stop those that could end. Many such connections meet `SHARD_HELD_BYTES_MAX`.
+    pub const UNFINISHED_MESSAGE_BYTES_MAX: usize = 160 << 20;
     /// Bytes of whole messages that wait for the end of their request or were inflated, and of metadata of requests
     /// without a message. Beyond: as above.
     pub const WAITING_BYTES_MAX: usize = 3 << 20;

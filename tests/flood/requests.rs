@@ -84,7 +84,7 @@ fn streams_that_wait() {
 fn half_messages() {
     let half = vec![b'h'; 16_000];
     // `limits::http2::UNFINISHED_MESSAGE_BYTES_MAX` says why it is more.
-    let attack = Attack { growth_bytes_max: (16 << 20) + GROWTH_BYTES_MAX, ..Attack::beyond("kept_bytes") };
+    let attack = Attack { growth_bytes_max: (160 << 20) + GROWTH_BYTES_MAX, ..Attack::beyond("kept_bytes") };
     flood("half-messages", &attack, |wire| {
         let stream = wire.call(path::PUT, &[]);
         let mut body = vec![0, 0, 16, 0, 0];

@@ -770,24 +770,27 @@ fn without_memory_new_streams_are_refused() {
 /// after the other.
 #[test]
 fn long_messages_take_turns() {
-    const UPLOADS: usize = 64;
-    const BYTES: usize = 1_572_864;
+    uploads_at_once(64, 1_572_864);
+    uploads_at_once(2_000, 100_000);
+}
+
+fn uploads_at_once(uploads: usize, bytes_each: usize) {
     let mut client = Client::greeted(&[]);
-    let mut left = [PREFIX_BYTES + BYTES; UPLOADS];
-    let mut windows = [STREAM_WINDOW_BYTES as usize; UPLOADS];
+    let mut left = vec![PREFIX_BYTES + bytes_each; uploads];
+    let mut windows = vec![STREAM_WINDOW_BYTES as usize; uploads];
     let mut window = CONNECTION_WINDOW_BYTES as usize;
-    (0..UPLOADS).for_each(|i| client.send(&head(2 * i as u32 + 1, "Unary", &[])));
+    (0..uploads).for_each(|i| client.send(&head(2 * i as u32 + 1, "Unary", &[])));
     let (mut calls, mut peak) = (0, 0);
-    while calls < UPLOADS {
+    while calls < uploads {
         let before = left.iter().sum::<usize>();
-        for i in 0..UPLOADS {
+        for i in 0..uploads {
             let bytes = left[i].min(windows[i]).min(window).min(FRAME_BYTES_MAX);
             if bytes == 0 {
                 continue;
             }
-            let begins = left[i] == PREFIX_BYTES + BYTES;
+            let begins = left[i] == PREFIX_BYTES + bytes_each;
             (left[i], windows[i], window) = (left[i] - bytes, windows[i] - bytes, window - bytes);
-            let mut part = if begins { prefix(false, BYTES).to_vec() } else { Vec::new() };
+            let mut part = if begins { prefix(false, bytes_each).to_vec() } else { Vec::new() };
             part.resize(bytes, b'u');
             client.send(&data(2 * i as u32 + 1, left[i] == 0, &part));
             peak = peak.max(client.session.queues().unfinished_bytes);
@@ -802,12 +805,12 @@ fn long_messages_take_turns() {
             }
         }
         assert!(
-            calls == UPLOADS || left.iter().sum::<usize>() < before,
+            calls == uploads || left.iter().sum::<usize>() < before,
             "stuck with {calls} calls: {windows:?}"
         );
     }
     // Buffers of unfinished messages double.
-    let most = UPLOADS * STREAM_WINDOW_BYTES as usize + LONG_MESSAGE_BYTES_AT_ONCE + BYTES;
+    let most = uploads * STREAM_WINDOW_BYTES as usize + LONG_MESSAGE_BYTES_AT_ONCE + bytes_each;
     assert!(peak <= most, "{peak}");
 }
 
