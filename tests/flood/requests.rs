@@ -115,14 +115,16 @@ fn lengths_that_lie() {
     });
 }
 
+/// The request for a watch; 0: the server chooses its id.
+fn create(watch_id: i64) -> Vec<u8> {
+    let key = Bytes::from_static(b"watched");
+    encode(&WatchRequest::Create(WatchCreateRequest { key, watch_id, ..WatchCreateRequest::default() }))
+}
+
 /// Watches made and cancelled.
 #[test]
 fn watches_that_come_and_go() {
-    let create = encode(&WatchRequest::Create(WatchCreateRequest {
-        key: Bytes::from_static(b"watched"),
-        watch_id: 7,
-        ..WatchCreateRequest::default()
-    }));
+    let create = create(7);
     let cancel = encode(&WatchRequest::Cancel(WatchCancelRequest { watch_id: 7 }));
     flood("watches", &Attack::within(), |wire| {
         let stream = wire.call(path::WATCH, &[]);
@@ -137,10 +139,7 @@ fn watches_that_come_and_go() {
 /// Watches that are made, and no answer is read: more are made when they are.
 #[test]
 fn watches_whose_answers_are_not_read() {
-    let create = encode(&WatchRequest::Create(WatchCreateRequest {
-        key: Bytes::from_static(b"watched"),
-        ..WatchCreateRequest::default()
-    }));
+    let create = create(0);
     // It does not keep to the window of its stream.
     let settings = vec![(setting::INITIAL_WINDOW_SIZE, 0)];
     let attack = Attack { settings, ..Attack::beyond("cheap_frames") };
@@ -155,11 +154,7 @@ fn watches_whose_answers_are_not_read() {
 /// The same with never more than one watch.
 #[test]
 fn watches_that_come_and_go_and_answers_are_not_read() {
-    let create = encode(&WatchRequest::Create(WatchCreateRequest {
-        key: Bytes::from_static(b"watched"),
-        watch_id: 7,
-        ..WatchCreateRequest::default()
-    }));
+    let create = create(7);
     let cancel = encode(&WatchRequest::Cancel(WatchCancelRequest { watch_id: 7 }));
     let settings = vec![(setting::INITIAL_WINDOW_SIZE, 0)];
     let attack = Attack { settings, ..Attack::beyond("cheap_frames") };
@@ -177,10 +172,7 @@ fn watches_that_come_and_go_and_answers_are_not_read() {
 fn watches_in_one_go() {
     const WATCHES: usize = 100_000;
     let target = Target::start("many-watches");
-    let create = encode(&WatchRequest::Create(WatchCreateRequest {
-        key: Bytes::from_static(b"watched"),
-        ..WatchCreateRequest::default()
-    }));
+    let create = create(0);
     let mut socket = TcpStream::connect(("127.0.0.1", target.port)).expect("the server takes connections");
     let mut wire = Wire { out: PREFACE.to_vec(), frames: 0, stream: 1 };
     frame::write_settings(&mut wire.out, &[]);
@@ -239,10 +231,7 @@ fn watches_in_one_go() {
 /// The same with streams.
 #[test]
 fn watch_streams_that_come_and_go() {
-    let create = encode(&WatchRequest::Create(WatchCreateRequest {
-        key: Bytes::from_static(b"watched"),
-        ..WatchCreateRequest::default()
-    }));
+    let create = create(0);
     flood("watch-streams", &Attack::beyond("resets"), |wire| {
         let stream = wire.call(path::WATCH, &[]);
         wire.message(stream, &create, false);

@@ -191,8 +191,7 @@ pub fn assemble<S: Send>(
     // One epoch slot for each core, and one for the metrics of the first.
     let (publisher, mut readers) = published(node.view(), cores + 1);
     let metrics_views = readers.pop().expect("one more than cores was made");
-    let slots: Vec<ShardSlot> = (0..cores).map(|_| ShardSlot::new()).collect();
-    let shared_slots: Arc<[ShardSlot]> = slots.clone().into();
+    let slots: Arc<[ShardSlot]> = (0..cores).map(|_| ShardSlot::new()).collect();
     let mut seeds = Prng::new(front.seed);
     let (mut wish_receivers, mut reply_senders) = (Vec::new(), Vec::new());
     let mut shards = Vec::new();
@@ -209,7 +208,7 @@ pub fn assemble<S: Send>(
             front.session.h2.seed = seeds.next_u64();
             front.hub.seed = seeds.next_u64();
         }
-        let (slot, slots) = (slots[core].clone(), Arc::clone(&shared_slots));
+        let (slot, slots) = (slots[core].clone(), Arc::clone(&slots));
         let (front, http) = (Front::new(front), Http::default());
         shards.push(Shard { front, views, wishes, replies, slot, slots, watches: 0, adopted: 0, http });
     }

@@ -71,7 +71,7 @@ struct First {
     acceptor: Acceptor,
     metrics: Metrics,
     /// Of all shards.
-    slots: Vec<ShardSlot>,
+    slots: Arc<[ShardSlot]>,
     /// For metrics.
     views: Reader<View>,
 }

@@ -97,8 +97,6 @@ pub struct Queues {
     pub events: usize,
     /// Bytes of unfinished messages.
     pub unfinished_bytes: usize,
-    /// Memory of its streams, waiting calls and answers.
-    pub serving_bytes: usize,
 }
 
 /// What a client wants.

@@ -443,7 +443,6 @@ impl Rpc {
             control_replies,
             events: self.events.len(),
             unfinished_bytes: self.unfinished_bytes,
-            serving_bytes: self.serving_bytes(),
         }
     }
 

@@ -329,13 +329,6 @@ impl Hub {
         self.registry.watches_elsewhere = watches;
     }
 
-    /// True while the stream's requests should be read. False when so much waits for the client that
-    /// answers to further requests would have no bound.
-    pub fn accepts_requests(&self, key: StreamKey) -> bool {
-        let bytes_max = self.registry.config.queue_bytes_max;
-        self.registry.streams.get(key.0).is_some_and(|stream| stream.queued_bytes() <= bytes_max)
-    }
-
     /// When `handle_timeout` wants to be called next.
     pub fn next_timeout(&self) -> Option<Monotonic> {
         self.ticks.first().map(|&(time, _)| time)
@@ -504,7 +497,7 @@ impl Hub {
     fn tick(&mut self, key: StreamKey, work: &mut Work) -> bool {
         let delivered = self.head.delivered();
         let room = self.registry.room();
-        let stream = self.registry.streams.get_mut(key.0).expect("a closed stream has no tick");
+        let mut stream = self.registry.streams.get_mut(key.0).expect("a closed stream has no tick");
         while let Some(&(number, serial)) = stream.notified.get(stream.tick_at) {
             if work.is_spent() {
                 break;
@@ -527,10 +520,8 @@ impl Hub {
             let is_told = watcher.place == Place::Flow && delivered >= first_told && !was_sent;
             if is_told && stream.admits(MESSAGE_OVERHEAD_BYTES, room.of(stream)) {
                 let message = Queued::Progress { watch_id: watcher.id, revision: delivered };
-                self.registry.queued_bytes += message.cost();
-                if stream.push(message) {
-                    self.registry.ready.push_back(key);
-                }
+                self.registry.push(key, message);
+                stream = self.registry.streams.get_mut(key.0).expect("it was just there");
             }
         }
         if stream.tick_at < stream.notified.len() {

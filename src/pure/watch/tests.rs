@@ -514,7 +514,7 @@ impl World {
             fragment: self.prng.chance(1, 3),
         };
         let at = self.prng.below(self.clients.len() as u64) as usize;
-        if self.hub.accepts_requests(self.clients[at].key) {
+        if self.hub.queued_bytes(self.clients[at].key) <= self.queue_bytes_max {
             self.clients[at].create(&mut self.hub, request, &self.log, &self.view);
         }
     }
