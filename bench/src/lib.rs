@@ -4,6 +4,8 @@
 //! Takes: bytes. Gives: bytes. Always true: a log write is durable at once, so that only our own work is measured.
 //! Not here: measuring.
 
+pub mod process;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -69,14 +71,30 @@ impl Client {
         bytes
     }
 
+    /// The stream of the next request.
+    pub fn next_stream(&self) -> u32 {
+        self.stream
+    }
+
     /// Appends a request with one message.
     pub fn request(&mut self, message: &[u8], out: &mut Vec<u8>) {
+        self.append(message, 1, out);
+    }
+
+    /// Appends a request with one message, to which others may follow.
+    pub fn begin(&mut self, message: &[u8], out: &mut Vec<u8>) {
+        self.append(message, 0, out);
+    }
+
+    fn append(&mut self, message: &[u8], flags: u8, out: &mut Vec<u8>) {
         let stream = self.stream;
         self.stream += 2;
-        let block =
-            if stream == 1 { self.first_block() } else { vec![0x83, 0x86, 0xc2, 0xc1, 0xc0, 0xbf, 0xbe] };
-        out.extend_from_slice(&frame(1, 4, stream, &block));
-        out.extend_from_slice(&frame(0, 1, stream, &framed(message)));
+        if stream == 1 {
+            put_frame(out, 1, 4, stream, &[&self.first_block()]);
+        } else {
+            put_frame(out, 1, 4, stream, &[&[0x83, 0x86, 0xc2, 0xc1, 0xc0, 0xbf, 0xbe]]);
+        }
+        put_frame(out, 0, flags, stream, &[&message_head(message), message]);
     }
 
     /// Some requests that arrive together.
@@ -103,19 +121,28 @@ impl Client {
 
 /// A gRPC message with its prefix, not compressed.
 pub fn framed(message: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0];
-    bytes.extend_from_slice(&(message.len() as u32).to_be_bytes());
-    bytes.extend_from_slice(message);
-    bytes
+    [&message_head(message), message].concat()
+}
+
+fn message_head(message: &[u8]) -> [u8; 5] {
+    let [a, b, c, d] = (message.len() as u32).to_be_bytes();
+    [0, a, b, c, d]
 }
 
 /// A frame of HTTP/2.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    bytes.extend_from_slice(&[kind, flags]);
-    bytes.extend_from_slice(&stream.to_be_bytes());
-    bytes.extend_from_slice(payload);
+    let mut bytes = Vec::new();
+    put_frame(&mut bytes, kind, flags, stream, &[payload]);
     bytes
+}
+
+/// Appends a frame whose payload is in parts.
+fn put_frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, parts: &[&[u8]]) {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    out.extend_from_slice(&(length as u32).to_be_bytes()[1..]);
+    out.extend_from_slice(&[kind, flags]);
+    out.extend_from_slice(&stream.to_be_bytes());
+    parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 /// A log writer on an empty log of a new member.

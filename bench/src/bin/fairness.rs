@@ -11,11 +11,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use etchd_bench::process::{Connection, PUT, Process, RANGE, WATCH, median, median_of, percentile};
 use etchd_bench::{field, frame, framed, put_request};
 
 const LIST_CLIENTS: usize = 16;
@@ -30,203 +30,40 @@ const PROBES: usize = 1_500;
 /// Connections, requests at a time on each, and how often, of the load whose CPU is measured.
 const LOAD: (usize, usize, usize) = (16, 16, 400);
 
-/// One connection; what comes is looked at for its frame heads only.
-struct Connection {
-    socket: TcpStream,
-    stream: u32,
-    buffer: Vec<u8>,
-    /// Of a frame that is being skipped, or a head that is not whole.
-    skip: usize,
-    head: Vec<u8>,
-    received: usize,
-    ended: u32,
-}
-
-impl Connection {
-    fn open(port: u16) -> Connection {
-        let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("connects");
-        socket.set_nodelay(true).expect("sets nodelay");
-        let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        hello.extend(frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]));
-        hello.extend(frame(8, 0, 0, &(1_u32 << 30).to_be_bytes()));
-        hello.extend(frame(4, 1, 0, &[]));
-        socket.write_all(&hello).expect("sends");
-        let buffer = vec![0; 256 << 10];
-        Connection { socket, stream: 1, buffer, skip: 0, head: Vec::new(), received: 0, ended: 0 }
-    }
-
-    fn request(&mut self, path: &str, body: &[u8], end: bool) -> Vec<u8> {
-        let stream = self.stream;
-        self.stream += 2;
-        let fields: [(&str, &str); 6] = [
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":path", path),
-            (":authority", "bench"),
-            ("content-type", "application/grpc"),
-            ("te", "trailers"),
-        ];
-        let mut block = Vec::new();
-        for (name, value) in fields {
-            block.extend_from_slice(&[0, name.len() as u8]);
-            block.extend_from_slice(name.as_bytes());
-            block.push(value.len() as u8);
-            block.extend_from_slice(value.as_bytes());
-        }
-        let mut bytes = frame(1, 4, stream, &block);
-        bytes.extend(frame(0, u8::from(end), stream, &framed(body)));
-        bytes
-    }
-
-    /// Reads until `stream` has ended; false when the connection is over.
-    fn wait(&mut self, stream: u32) -> bool {
-        while self.ended < stream {
-            let Ok(count @ 1..) = self.socket.read(&mut self.buffer) else { return false };
-            self.received += count;
-            self.scan(count);
-            if self.received > 1 << 28 {
-                let update = (self.received as u32).to_be_bytes();
-                self.received = 0;
-                if self.socket.write_all(&frame(8, 0, 0, &update)).is_err() {
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    fn scan(&mut self, count: usize) {
-        let mut at = 0;
-        while at < count {
-            let skipped = self.skip.min(count - at);
-            at += skipped;
-            self.skip -= skipped;
-            if at == count {
-                return;
-            }
-            let part = (9 - self.head.len()).min(count - at);
-            self.head.extend_from_slice(&self.buffer[at..at + part]);
-            at += part;
-            if self.head.len() < 9 {
-                return;
-            }
-            let head = std::mem::take(&mut self.head);
-            self.skip = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-            let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-            assert!(head[3] != 3, "the server refuses a request");
-            if head[3] <= 1 && head[4] & 1 == 1 {
-                self.ended = self.ended.max(stream);
-            }
-        }
-    }
-
-    fn unary(&mut self, path: &str, body: &[u8]) -> bool {
-        let stream = self.stream;
-        let request = self.request(path, body, true);
-        self.socket.write_all(&request).is_ok() && self.wait(stream)
-    }
-}
-
-const PUT: &str = "/etcdserverpb.KV/Put";
-const RANGE: &str = "/etcdserverpb.KV/Range";
-const WATCH: &str = "/etcdserverpb.Watch/Watch";
-
-struct Server {
-    child: Child,
-    port: u16,
-    data: std::path::PathBuf,
-}
-
-impl Server {
-    fn start() -> Server {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
-        let data = std::path::absolute(format!("build/fairness-{port}")).expect("a path");
-        let url = format!("http://127.0.0.1:{port}");
-        let child = Command::new("target/release/etchd")
-            .args(["--shards", "1", "--log-level", "error", "--listen-client-urls", &url])
-            .args(["--advertise-client-urls", &url, "--data-dir"])
-            .arg(&data)
-            .spawn()
-            .expect("target/release/etchd starts: cargo build --release");
-        let server = Server { child, port, data };
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        server
-    }
-
-    /// CPU seconds that its threads have used.
-    fn cpu(&self) -> f64 {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
-        let nanos = tasks.map(|task| {
-            let path = task.expect("a thread").path().join("schedstat");
-            let text = std::fs::read_to_string(path).expect("a thread's times");
-            text.split_whitespace().next().and_then(|nanos| nanos.parse::<u64>().ok()).expect("a number")
-        });
-        nanos.sum::<u64>() as f64 / 1e9
-    }
-
-    fn memory_mib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("has memory");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") >> 10
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let ended = self.child.kill().and_then(|()| self.child.wait());
-        drop((ended, std::fs::remove_dir_all(&self.data)));
-    }
-}
-
 /// Median and 99th percentile of a request, in microseconds.
-fn probe(port: u16, path: &str, body: &[u8]) -> (f64, f64) {
-    let mut connection = Connection::open(port);
-    assert!(connection.unary(path, body), "the server answers");
-    let mut took: Vec<f64> = (0..PROBES)
+fn probe(port: u16, path: &'static str, body: &[u8]) -> (f64, f64) {
+    let mut connection = Connection::open(port, path);
+    assert!(connection.unary(body), "the server answers");
+    let took: Vec<f64> = (0..PROBES)
         .map(|_| {
             let began = Instant::now();
-            assert!(connection.unary(path, body), "the server answers");
+            assert!(connection.unary(body), "the server answers");
             began.elapsed().as_secs_f64() * 1e6
         })
         .collect();
-    took.sort_by(f64::total_cmp);
-    (took[PROBES / 2], took[PROBES * 99 / 100])
+    (median(&took), percentile(&took, 99))
 }
 
 /// CPU of the server for a put, in microseconds.
-fn load(server: &Server, body: &[u8]) -> f64 {
+fn load(server: &Process, body: &[u8]) -> f64 {
     let (connections, together, times) = LOAD;
-    let mut connections: Vec<_> = (0..connections).map(|_| Connection::open(server.port)).collect();
+    let mut connections: Vec<_> = (0..connections).map(|_| Connection::open(server.port, PUT)).collect();
     let before = server.cpu();
     for _ in 0..times {
         for connection in &mut connections {
-            let requests: Vec<u8> = (0..together).flat_map(|_| connection.request(PUT, body, true)).collect();
-            connection.socket.write_all(&requests).expect("sends");
+            assert!(connection.send_all(std::iter::repeat_n(body, together)), "the server takes puts");
         }
         for connection in &mut connections {
-            let last = connection.stream - 2;
-            while connection.ended < last {
-                assert!(connection.wait(last), "the server answers");
-            }
+            assert!(connection.wait(), "the server answers");
         }
     }
     (server.cpu() - before) * 1e6 / (LOAD.0 * LOAD.1 * times) as f64
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn show(what: &str, quiet: &[(f64, f64)], loud: &[(f64, f64)]) {
     let (p50, p99): (Vec<f64>, Vec<f64>) = quiet.iter().copied().unzip();
     let (loud50, loud99): (Vec<f64>, Vec<f64>) = loud.iter().copied().unzip();
-    let (p50, p99, loud50, loud99) = (median(p50), median(p99), median(loud50), median(loud99));
+    let (p50, p99, loud50, loud99) = (median(&p50), median(&p99), median(&loud50), median(&loud99));
     println!(
         "{what:44} p50 {p50:6.0} -> {loud50:6.0} us ({:.2} x)   p99 {p99:6.0} -> {loud99:6.0} us ({:.2} x)",
         loud50 / p50,
@@ -235,12 +72,12 @@ fn show(what: &str, quiet: &[(f64, f64)], loud: &[(f64, f64)]) {
 }
 
 fn lists() {
-    let server = Server::start();
-    let mut writer = Connection::open(server.port);
+    let server = Process::start(1);
+    let mut writer = Connection::open(server.port, PUT);
     for number in 0..LIST_KEYS {
         let put =
             [field(1, format!("list/{number:08}").as_bytes()), field(2, &[b'v'; LIST_VALUE_BYTES])].concat();
-        assert!(writer.unary(PUT, &put), "puts");
+        assert!(writer.unary(&put), "puts");
     }
     let all = [field(1, b"list/"), field(2, b"list0")].concat();
     let put = put_request(b"small", &[b'v'; 256]);
@@ -255,8 +92,8 @@ fn lists() {
             .map(|_| {
                 let (stop, lists, all, port) = (stop.clone(), lists.clone(), all.clone(), server.port);
                 std::thread::spawn(move || {
-                    let mut connection = Connection::open(port);
-                    while !stop.load(Ordering::Relaxed) && connection.unary(RANGE, &all) {
+                    let mut connection = Connection::open(port, RANGE);
+                    while !stop.load(Ordering::Relaxed) && connection.unary(&all) {
                         lists.fetch_add(1, Ordering::Relaxed);
                     }
                 })
@@ -282,8 +119,8 @@ fn create(key: &[u8]) -> Vec<u8> {
 }
 
 /// A server without and one with a burden that stays, in turn.
-fn beside(what: &str, body: &[u8], rounds: usize, burden: impl FnOnce(&Server)) {
-    let servers = [Server::start(), Server::start()];
+fn beside(what: &str, body: &[u8], rounds: usize, burden: impl FnOnce(&Process)) {
+    let servers = [Process::start(1), Process::start(1)];
     let before = servers[1].memory_mib();
     burden(&servers[1]);
     let (mut probes, mut loads) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
@@ -299,9 +136,9 @@ fn beside(what: &str, body: &[u8], rounds: usize, burden: impl FnOnce(&Server)) 
     }
     println!("{what}");
     show("  put, one client", &probes[0], &probes[1]);
-    let ratios = loads[0].iter().zip(&loads[1]).map(|(quiet, loud)| loud / quiet).collect();
-    let ratio = median(ratios);
-    let [quiet, loud] = loads.map(median);
+    let ratio =
+        median_of(&loads[0].iter().zip(&loads[1]).collect::<Vec<_>>(), |(quiet, loud)| *loud / *quiet);
+    let [quiet, loud] = loads.each_ref().map(|loads| median(loads));
     println!(
         "  {:42} CPU {quiet:5.2} -> {loud:6.2} us ({ratio:.3} x, median of the rounds' ratios)",
         "put, many"
@@ -309,10 +146,9 @@ fn beside(what: &str, body: &[u8], rounds: usize, burden: impl FnOnce(&Server)) 
     println!("  memory {before} -> {} MiB, without {} MiB", servers[1].memory_mib(), servers[0].memory_mib());
 }
 
-/// A watch of a key on a stream of its own.
-fn watch(connection: &mut Connection, key: &[u8]) {
-    let request = connection.request(WATCH, &create(key), false);
-    connection.socket.write_all(&request).expect("sends");
+/// A watch of a key on a stream of its own; gives the stream.
+fn watch(connection: &mut Connection, key: &[u8]) -> u32 {
+    connection.begin(&create(key))
 }
 
 fn stalled() {
@@ -322,8 +158,10 @@ fn stalled() {
             "{STALLED} watchers of the key on {connections} connections that read nothing; target: p50 at most 1.1 x"
         );
         beside(&what, &put_request(b"watched", &[b'v'; 256]), ROUNDS, |server| {
-            watchers = (0..connections).map(|_| Connection::open(server.port)).collect();
-            (0..STALLED).for_each(|number| watch(&mut watchers[number % connections], b"watched"));
+            watchers = (0..connections).map(|_| Connection::open(server.port, WATCH)).collect();
+            for number in 0..STALLED {
+                watch(&mut watchers[number % connections], b"watched");
+            }
             std::thread::sleep(Duration::from_millis(500));
         });
     }
@@ -333,9 +171,8 @@ fn others() {
     let what = format!("{OTHERS} watchers of other keys; target: a put costs at most 1.05 x");
     let mut drain = None;
     beside(&what, &put_request(b"small", &[b'v'; 256]), 3 * ROUNDS, |server| {
-        let mut connection = Connection::open(server.port);
-        let stream = connection.stream;
-        watch(&mut connection, b"other/00000000");
+        let mut connection = Connection::open(server.port, WATCH);
+        let stream = watch(&mut connection, b"other/00000000");
         let windows = [Arc::new(AtomicI64::new(65_535 - 100)), Arc::new(AtomicI64::new(65_535 - 100))];
         let reader = connection.socket.try_clone().expect("clones");
         let opened = windows.clone();
@@ -380,22 +217,25 @@ fn slow() {
     for (connections, bytes_per_millisecond) in
         [(10, usize::MAX), (10, 40_000), (STALLED, usize::MAX), (STALLED, 400)]
     {
-        let rates = (0..ROUNDS).map(|_| slow_round(connections, bytes_per_millisecond)).collect();
+        let rates: Vec<f64> = (0..ROUNDS).map(|_| slow_round(connections, bytes_per_millisecond)).collect();
         let pace = if bytes_per_millisecond == usize::MAX {
             "at once".to_owned()
         } else {
             format!("{} MB/s each", bytes_per_millisecond as f64 / 1e3)
         };
-        println!("  {connections:4} connections, {pace:16} {:9.0}", median(rates));
+        println!("  {connections:4} connections, {pace:16} {:9.0}", median(&rates));
     }
 }
 
 fn slow_round(connections: usize, bytes_per_millisecond: usize) -> f64 {
-    let server = Server::start();
+    let server = Process::start(1);
     let body = put_request(b"watched", &[b'v'; 256]);
     let (stop, received) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let mut watchers: Vec<Connection> = (0..connections).map(|_| Connection::open(server.port)).collect();
-    (0..STALLED).for_each(|number| watch(&mut watchers[number % connections], b"watched"));
+    let mut watchers: Vec<Connection> =
+        (0..connections).map(|_| Connection::open(server.port, WATCH)).collect();
+    for number in 0..STALLED {
+        watch(&mut watchers[number % connections], b"watched");
+    }
     let reader = {
         let (stop, received) = (stop.clone(), received.clone());
         std::thread::spawn(move || {
@@ -411,9 +251,7 @@ fn slow_round(connections: usize, bytes_per_millisecond: usize) -> f64 {
                     taken += count;
                     watcher.received += count;
                     if watcher.received > 1 << 28 {
-                        let update = frame(8, 0, 0, &(watcher.received as u32).to_be_bytes());
-                        watcher.received = 0;
-                        drop(watcher.socket.write_all(&update));
+                        watcher.open_window();
                     }
                 }
                 received.fetch_add(taken as u64, Ordering::Relaxed);
@@ -425,9 +263,9 @@ fn slow_round(connections: usize, bytes_per_millisecond: usize) -> f64 {
     std::thread::sleep(Duration::from_millis(300));
     let (before, bytes) = (server.cpu(), received.load(Ordering::Relaxed));
     let began = Instant::now();
-    let mut writer = Connection::open(server.port);
+    let mut writer = Connection::open(server.port, PUT);
     while began.elapsed() < Duration::from_secs(2) {
-        assert!(writer.unary(PUT, &body), "the server answers");
+        assert!(writer.unary(&body), "the server answers");
     }
     let (cpu, bytes) = (server.cpu() - before, received.load(Ordering::Relaxed) - bytes);
     stop.store(true, Ordering::Relaxed);
