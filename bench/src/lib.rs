@@ -271,6 +271,7 @@ impl Server {
             }
         }
         self.front.turn(&self.view, self.now);
+        self.front.read(&self.view);
         let mut sent = 0;
         let mut budget = limits::shard::SEND_BYTES_PER_TURN;
         while let Some(outgoing) = self.front.poll_outgoing(&mut self.transmit, &mut budget) {

@@ -201,6 +201,9 @@ pub trait Io {
     /// The time at which the last [`Io::wait`] returned.
     fn now(&self) -> Monotonic;
 
+    /// Hands over what was queued, before the caller does something long. [`Io::wait`] does it too.
+    fn submit(&mut self) {}
+
     /// Submits all that was queued, waits until something happens (`None`: for ever; zero: looks only) and appends
     /// what happened to `out`. May return early with nothing.
     fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion<Self::Socket>>);

@@ -207,6 +207,16 @@ impl LogWrites {
         write.state = WriteState::Done(result);
     }
 
+    /// For a loop that goes on without sleeping: lets go of the processor if a write is under way. What ends the write
+    /// may be bound to it (see `flush`), and the kernel would leave it waiting, up to the next tick. True: it did.
+    pub(crate) fn give_way(&self) -> bool {
+        let is_writing = !self.writes.is_empty();
+        if is_writing {
+            std::thread::yield_now();
+        }
+        is_writing
+    }
+
     /// Asks for a segment of zeros.
     pub(crate) fn prepare_segment(&mut self, number: u64, bytes: u64) {
         self.helper.prepare(number, bytes);

@@ -180,6 +180,12 @@ impl Io for Ring {
         self.now
     }
 
+    fn submit(&mut self) {
+        if self.queue.has_submissions() {
+            self.queue.enter(Wait::Submit);
+        }
+    }
+
     fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion<OwnedFd>>) {
         self.pool.recycle();
         self.sockets.arm_starved(&mut self.queue, self.pool.free());
@@ -196,6 +202,9 @@ impl Io for Ring {
             self.queue.enter(timeout.map_or(Wait::Forever, Wait::AtMost));
         } else {
             self.queue.enter(Wait::Look);
+            if self.log.as_mut().is_some_and(|log| log.writes().give_way()) {
+                self.queue.enter(Wait::Look);
+            }
         }
         let woken = self.wake.awake();
         self.now = Clock.now();

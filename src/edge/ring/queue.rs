@@ -25,6 +25,8 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long to wait in [`Queue::enter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
+    /// Not at all; submit only.
+    Submit,
     /// Not at all, but run what the kernel has deferred.
     Look,
     /// For one completion or so long.
@@ -99,6 +101,11 @@ impl Queue {
         self.in_flight
     }
 
+    /// True if operations wait to be submitted.
+    pub(super) fn has_submissions(&mut self) -> bool {
+        !self.ring.submission().is_empty()
+    }
+
     /// True if completions wait to be taken, as far as can be told without asking the kernel.
     pub(super) fn has_completions(&mut self) -> bool {
         !self.backlog.is_empty() || !self.ring.completion().is_empty()
@@ -154,10 +161,10 @@ impl Queue {
     /// Submits all that is queued and waits.
     pub(super) fn enter(&mut self, wait: Wait) {
         let result = match wait {
-            Wait::Look => {
+            Wait::Submit | Wait::Look => {
                 let queued = self.ring.submission().len();
                 let queued = u32::try_from(queued).expect("bounded by the queue");
-                let flags = EnterFlags::GETEVENTS.bits();
+                let flags = if wait == Wait::Look { EnterFlags::GETEVENTS.bits() } else { 0 };
                 // SAFETY: plain numbers; no argument is passed.
                 unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, flags, None) }
             }

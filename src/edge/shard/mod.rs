@@ -181,7 +181,8 @@ impl<I: Io> Loop<I> {
         busy |= self.turn_shard(now);
         self.gather_metrics(now);
         self.pass_wishes();
-        busy |= self.submit_sends();
+        busy |= self.read();
+        busy |= self.submit_sends(limits::shard::SEND_BYTES_PER_TURN);
         if let Some(First { sequencer, .. }) = &self.first {
             busy |= sequencer.has_wishes();
         }
@@ -383,10 +384,21 @@ impl<I: Io> Loop<I> {
         }
     }
 
-    /// True if more is to be sent in the next turn.
-    fn submit_sends(&mut self) -> bool {
+    /// Long reads go on, once the short answers are on their way; true if some are left.
+    fn read(&mut self) -> bool {
+        if !self.shard.as_ref().is_some_and(|shard| shard.front.is_reading()) {
+            return false;
+        }
+        self.submit_sends(0);
+        self.io.submit();
+        let shard = self.serving();
+        shard.with_front(Front::read);
+        shard.front.is_reading()
+    }
+
+    /// Sends what is short, and so many bytes, about, of what is long; true if more is to be sent in the next turn.
+    fn submit_sends(&mut self, mut budget: usize) -> bool {
         let Some(shard) = &mut self.shard else { return false };
-        let mut budget = limits::shard::SEND_BYTES_PER_TURN;
         while let Some(outgoing) = shard.front.poll_outgoing(&mut self.transmit, &mut budget) {
             match outgoing {
                 Outgoing::Send(conn) => {
@@ -459,7 +471,7 @@ impl Shard {
         self.http.counts(&self.front)
     }
 
-    /// Replies, watch events, long reads, HTTP/1; true if long work is left.
+    /// Replies, watch events, HTTP/1; true if more of them is left.
     fn drain(&mut self, now: Monotonic) -> bool {
         let views = self.views.enter();
         let front = &mut self.front;

@@ -183,7 +183,7 @@ impl Front {
         }
     }
 
-    /// One turn of long work: watch delivery, long reads, timers. True if more of it is left.
+    /// One turn of timers, watch delivery, input that waits. True if more of it is left.
     pub fn turn(&mut self, view: &View, now: Monotonic) -> bool {
         self.fire_timers(view, now);
         self.look_for_stalled(now);
@@ -200,9 +200,13 @@ impl Front {
                 self.deliver_watch(call, view);
             }
         }
-        self.read_some(view);
         self.feed_starved(view, now);
-        !self.reading.is_empty() || self.hub.has_work(&view.kv)
+        self.hub.has_work(&view.kv)
+    }
+
+    /// True if [`Front::read`] has something to do.
+    pub fn is_reading(&self) -> bool {
+        !self.reading.is_empty()
     }
 
     /// When [`Front::turn`] has to be called if nothing else happens.

@@ -205,8 +205,8 @@ impl Front {
         }
     }
 
-    /// Gives the long reads their quanta, in turn, until the turn's work is spent.
-    pub(super) fn read_some(&mut self, view: &View) {
+    /// One turn of the long reads: gives them their quanta, one after the other, until the turn's work is spent.
+    pub fn read(&mut self, view: &View) {
         let mut left = limits::slice::RANGE_UNITS;
         while left > 0 {
             let Some(key) = self.reading.pop_front() else { return };

@@ -46,6 +46,13 @@ fn view(store: &mut Store) -> View {
     }
 }
 
+/// A turn of everything; true if more is left.
+fn turn(front: &mut Front, view: &View, now: Monotonic) -> bool {
+    let has_more = front.turn(view, now);
+    front.read(view);
+    has_more || front.is_reading()
+}
+
 /// A range request: key, range_end and revision.
 fn request(stream: u32, path: &str, fields: [&[u8]; 2], revision: i64) -> Vec<u8> {
     let mut message = Vec::new();
@@ -96,7 +103,7 @@ fn a_chunk_under_way_keeps_its_floor() {
     };
     // The first chunk fills what the stream may always queue; the second is under way.
     while chunk(&front).0 == 0 || chunk(&front).1.is_none() {
-        assert!(front.turn(&view, now), "the stream has more to do");
+        assert!(turn(&mut front, &view, now), "the stream has more to do");
     }
     // Now others fill the connection.
     for stream in 0..9 {
@@ -105,7 +112,7 @@ fn a_chunk_under_way_keeps_its_floor() {
     }
     let mut turns = 0;
     loop {
-        let has_more = front.turn(&view, now);
+        let has_more = turn(&mut front, &view, now);
         let (_, floor) = chunk(&front);
         assert_eq!(front.floor(), floor, "a walk under way is a floor");
         turns += 1;
@@ -164,7 +171,7 @@ impl World {
 
     /// A turn, and all that it wants to be done.
     fn settle(&mut self) {
-        while self.front.turn(&self.view, self.now) {}
+        while turn(&mut self.front, &self.view, self.now) {}
         let mut transmit = Transmit::new(limits::shard::SEND_BYTES_MAX, limits::shard::SEND_PIECES_MAX);
         loop {
             transmit.clear();
@@ -302,7 +309,7 @@ fn stalled_watch_streams_hold_their_bound_and_miss_nothing() {
         store.put(b"hot", format!("{number:0256}").as_bytes(), 0);
         store.end_txn();
         view_now = view(&mut store);
-        while front.turn(&view_now, now) {}
+        while turn(&mut front, &view_now, now) {}
         take_sent(&mut front, &view_now, now, &mut received);
         let queues = front.queues();
         assert!(queues.watch_bytes <= each, "{} bytes of a stream in the hub", queues.watch_bytes);
@@ -317,7 +324,7 @@ fn stalled_watch_streams_hold_their_bound_and_miss_nothing() {
         front.handle_bytes(connection, &window_update(stream, 1 << 30), &view_now, now);
     }
     for _ in 0..100 {
-        while front.turn(&view_now, now) {}
+        while turn(&mut front, &view_now, now) {}
         take_sent(&mut front, &view_now, now, &mut received);
     }
     assert_eq!(received.len(), STREAMS as usize);
