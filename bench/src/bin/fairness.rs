@@ -7,10 +7,12 @@
 //! server take turns; watchers stay, so that a server without and one with them take turns. CPU is the server's own
 //! (all its threads, from the scheduler), of puts that come 16 at a time on 16 connections. Clients are threads with
 //! blocking sockets that read and drop; they share the machine with the server, so that on few cores a part of every
-//! ratio of times is theirs.
+//! ratio of times is theirs. So the lists are measured twice: by clients like the one that is measured, and by clients
+//! that give way to it (nice 19), which leaves the server's part.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,6 +21,8 @@ use etchd_bench::process::{Connection, PUT, Process, RANGE, WATCH, median, media
 use etchd_bench::{field, frame, framed, put_request};
 
 const LIST_CLIENTS: usize = 16;
+/// Makes this program the list clients of another one.
+const LIST_CLIENTS_ARGUMENT: &str = "--list-clients";
 const LIST_KEYS: usize = 25_000;
 const LIST_VALUE_BYTES: usize = 4_000;
 const STALLED: usize = 1_000;
@@ -71,6 +75,40 @@ fn show(what: &str, quiet: &[(f64, f64)], loud: &[(f64, f64)]) {
     );
 }
 
+fn list_request() -> Vec<u8> {
+    [field(1, b"list/"), field(2, b"list0")].concat()
+}
+
+/// Lists until its input ends, then says how often.
+fn list_clients(port: u16) {
+    let (stop, lists) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let clients: Vec<_> = (0..LIST_CLIENTS)
+        .map(|_| {
+            let (stop, lists) = (stop.clone(), lists.clone());
+            std::thread::spawn(move || {
+                let mut connection = Connection::open(port, RANGE);
+                while !stop.load(Ordering::Relaxed) && connection.unary(&list_request()) {
+                    lists.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    std::io::stdin().read_to_end(&mut Vec::new()).expect("reads to its end");
+    stop.store(true, Ordering::Relaxed);
+    clients.into_iter().for_each(|client| client.join().expect("a list client"));
+    println!("{}", lists.load(Ordering::Relaxed));
+}
+
+/// A process of list clients, as nice as is said.
+fn start_list_clients(port: u16, nice: u32) -> Child {
+    let own = std::env::current_exe().expect("its own path");
+    let mut command = Command::new("nice");
+    command.args(["-n", &nice.to_string()]).arg(own).args([LIST_CLIENTS_ARGUMENT, &port.to_string()]);
+    let clients = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("starts");
+    std::thread::sleep(Duration::from_millis(300));
+    clients
+}
+
 fn lists() {
     let server = Process::start(1);
     let mut writer = Connection::open(server.port, PUT);
@@ -79,39 +117,26 @@ fn lists() {
             [field(1, format!("list/{number:08}").as_bytes()), field(2, &[b'v'; LIST_VALUE_BYTES])].concat();
         assert!(writer.unary(&put), "puts");
     }
-    let all = [field(1, b"list/"), field(2, b"list0")].concat();
     let put = put_request(b"small", &[b'v'; 256]);
     let get = field(1, b"small");
-    let (mut quiet, mut loud) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-    let lists = Arc::new(AtomicU64::new(0));
-    for _ in 0..ROUNDS {
-        quiet[0].push(probe(server.port, PUT, &put));
-        quiet[1].push(probe(server.port, RANGE, &get));
-        let stop = Arc::new(AtomicBool::new(false));
-        let threads: Vec<_> = (0..LIST_CLIENTS)
-            .map(|_| {
-                let (stop, lists, all, port) = (stop.clone(), lists.clone(), all.clone(), server.port);
-                std::thread::spawn(move || {
-                    let mut connection = Connection::open(port, RANGE);
-                    while !stop.load(Ordering::Relaxed) && connection.unary(&all) {
-                        lists.fetch_add(1, Ordering::Relaxed);
-                    }
-                })
-            })
-            .collect();
-        std::thread::sleep(Duration::from_millis(300));
-        loud[0].push(probe(server.port, PUT, &put));
-        loud[1].push(probe(server.port, RANGE, &get));
-        stop.store(true, Ordering::Relaxed);
-        threads.into_iter().for_each(|thread| thread.join().expect("a list client"));
+    for (nice, whose) in [(0, "as important as the one that is measured"), (19, "nice 19: the server's part")]
+    {
+        let (mut quiet, mut loud) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+        let mut lists = 0;
+        for _ in 0..ROUNDS {
+            quiet[0].push(probe(server.port, PUT, &put));
+            quiet[1].push(probe(server.port, RANGE, &get));
+            let clients = start_list_clients(server.port, nice);
+            loud[0].push(probe(server.port, PUT, &put));
+            loud[1].push(probe(server.port, RANGE, &get));
+            let said = clients.wait_with_output().expect("ends").stdout;
+            lists += String::from_utf8_lossy(&said).trim().parse::<u64>().expect("a number of lists");
+        }
+        println!("{LIST_CLIENTS} clients list 100 MB each ({lists} lists), {whose}; target: p99 at most 2 x");
+        show("  put", &quiet[0], &loud[0]);
+        show("  get", &quiet[1], &loud[1]);
+        println!("  memory {} MiB", server.memory_mib());
     }
-    println!(
-        "{LIST_CLIENTS} clients list 100 MB each ({} lists); target: p99 at most 2 x",
-        lists.load(Ordering::Relaxed)
-    );
-    show("  put", &quiet[0], &loud[0]);
-    show("  get", &quiet[1], &loud[1]);
-    println!("  memory {} MiB", server.memory_mib());
 }
 
 fn create(key: &[u8]) -> Vec<u8> {
@@ -276,6 +301,9 @@ fn slow_round(connections: usize, bytes_per_millisecond: usize) -> f64 {
 
 fn main() {
     let parts: Vec<String> = std::env::args().skip(1).collect();
+    if let [LIST_CLIENTS_ARGUMENT, port] = parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return list_clients(port.parse().expect("a port"));
+    }
     for (name, part) in [("lists", lists as fn()), ("stalled", stalled), ("others", others), ("slow", slow)] {
         if parts.is_empty() || parts.iter().any(|part| part == name) {
             part();
