@@ -448,6 +448,21 @@ fn a_late_handle_of_a_reused_slot_does_nothing<K: Kind>() {
     drop(first_client);
 }
 
+fn what_is_submitted_goes_out_without_a_wait<K: Kind>() {
+    let (mut world, address) = World::<K>::with_listener();
+    let (mut client, conn) = world.connect(address);
+    client.write_all(b"question").expect("sends");
+    assert_eq!(world.received(conn), b"question");
+    world.send(conn, b"answer");
+    world.io.submit();
+    let mut answer = [0; 6];
+    client.read_exact(&mut answer).expect("is there before anything is waited for");
+    assert_eq!(&answer, b"answer");
+    world.io.submit();
+    world.sent(conn);
+    world.quiet(Duration::from_millis(5));
+}
+
 fn the_end_of_the_stream_leaves_the_other_direction_open<K: Kind>() {
     let (mut world, address) = World::<K>::with_listener();
     let (mut client, conn) = world.connect(address);
@@ -995,6 +1010,7 @@ over_each_kind! {
     close_in_the_turn_of_the_accept_and_with_bytes_on_the_way
     close_with_a_blocked_send_ends_it
     a_late_handle_of_a_reused_slot_does_nothing
+    what_is_submitted_goes_out_without_a_wait
     the_end_of_the_stream_leaves_the_other_direction_open
     failures_of_a_connection_are_told
     a_paused_connection_is_not_read_and_loses_nothing

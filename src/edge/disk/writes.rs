@@ -207,8 +207,8 @@ impl LogWrites {
         write.state = WriteState::Done(result);
     }
 
-    /// For a loop that goes on without sleeping: lets go of the processor if a write is under way. What ends the write
-    /// may be bound to it (see `flush`), and the kernel would leave it waiting, up to the next tick. True: it did.
+    /// For a loop that goes on without sleeping: lets go of the processor if a write is under way. The thread that ends
+    /// the write may wait for it, the kernel's worker even be bound to it (see `flush`), up to the next tick. True: it did.
     pub(crate) fn give_way(&self) -> bool {
         let is_writing = !self.writes.is_empty();
         if is_writing {
@@ -364,8 +364,10 @@ mod tests {
     fn buffered_writes_go_one_by_one() {
         let scratch = Scratch::new("buffered");
         let mut writes = writes(&scratch, usize::MAX, false);
+        assert!(!writes.give_way());
         push(&mut writes, 1..=3);
         for number in 0..3 {
+            assert!(writes.give_way(), "while a write is under way");
             // Either way of making them durable, as the clock says.
             let numbers: Vec<u64> = submitted(&mut writes).into_iter().map(|(number, _)| number).collect();
             assert_eq!(numbers, [number]);

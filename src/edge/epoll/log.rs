@@ -77,6 +77,11 @@ impl LogThread {
         Ok(LogThread { writes, requests, results, thread: Some(thread) })
     }
 
+    /// See [`LogWrites::give_way`].
+    pub(super) fn give_way(&self) {
+        self.writes.give_way();
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.writes.bytes()
     }

@@ -152,6 +152,9 @@ impl Io for Epoll {
         let may_sleep = timeout != Some(Duration::ZERO) && out.is_empty() && !self.sockets.has_work();
         // The last step before sleeping: a wake from here on finds the loop asleep.
         let sleeps = may_sleep && self.wake.try_sleep();
+        if let (false, Some(log)) = (sleeps, &self.log) {
+            log.give_way();
+        }
         self.poll(if sleeps { timeout } else { Some(Duration::ZERO) });
         let woken = self.wake.awake();
         self.now = Clock.now();
