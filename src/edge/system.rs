@@ -113,6 +113,13 @@ pub(crate) fn listen(socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
     check(result).map(drop)
 }
 
+/// Ends a socket's reading and writing, or its listening, whoever else has it open.
+pub(crate) fn shut_down(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    let result = unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+    check(result).map(drop)
+}
+
 /// Sets a socket option whose value is a number.
 pub(crate) fn set_socket_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
     let length = size_of::<i32>() as libc::socklen_t;

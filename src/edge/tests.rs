@@ -603,9 +603,10 @@ fn after_the_stop_nobody_connects_and_the_others_go_on<K: Kind>() {
     let (mut world, address) = World::<K>::with_listener();
     let (mut client, conn) = world.connect(address);
     world.io.stop_accepting();
-    world.quiet(Duration::from_millis(20));
+    // At once: a client that is told to go, and comes back, is not to be let in and then cut.
     let error = TcpStream::connect(address).expect_err("nobody listens");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    world.quiet(Duration::from_millis(20));
     Listener::bind(&ListenAddress::Tcp(address)).expect("the address is free");
     client.write_all(b"still here").expect("sends");
     assert_eq!(world.received(conn), b"still here");

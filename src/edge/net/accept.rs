@@ -8,6 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use super::Listener;
+use crate::edge::system;
 use crate::limits::shard::ACCEPT_PAUSE_MILLISECONDS;
 use crate::stdx::time::Monotonic;
 
@@ -98,10 +99,15 @@ impl Acceptors {
         next
     }
 
-    /// Lets nobody in from here on. False: was so before.
+    /// Lets nobody in from here on: who connects now is refused, though a ring's accept may still have the socket open.
+    /// False: was so before.
     pub(crate) fn stop(&mut self, index: usize) -> bool {
         let acceptor = &mut self.0[index];
         acceptor.paused_until = None;
+        if let Some(listener) = &acceptor.listener {
+            // It fails where nobody listens any more.
+            drop(system::shut_down(listener.socket()));
+        }
         !std::mem::replace(&mut acceptor.stopped, true)
     }
 
