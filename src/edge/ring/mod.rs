@@ -203,6 +203,7 @@ impl Io for Ring {
         } else {
             self.queue.enter(Wait::Look);
             if self.log.as_mut().is_some_and(|log| log.writes().give_way()) {
+                // What has ended meanwhile.
                 self.queue.enter(Wait::Look);
             }
         }
