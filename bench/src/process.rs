@@ -48,11 +48,6 @@ impl Connection {
         Connection { socket, received: 0, client, buffer, skip: 0, head, head_bytes: 0, ended: 0 }
     }
 
-    /// Sends one request; false when the connection is over.
-    pub fn send(&mut self, message: &[u8]) -> bool {
-        self.send_all(std::iter::once(message))
-    }
-
     /// Sends some requests at once; false when the connection is over.
     pub fn send_all<'a>(&mut self, messages: impl Iterator<Item = &'a [u8]>) -> bool {
         let requests = self.client.requests(messages);
@@ -84,7 +79,7 @@ impl Connection {
 
     /// One request and its answer; false when the connection is over.
     pub fn unary(&mut self, message: &[u8]) -> bool {
-        self.send(message) && self.wait()
+        self.send_all(std::iter::once(message)) && self.wait()
     }
 
     /// Gives the server back what was received.
@@ -166,6 +161,26 @@ impl Drop for Process {
     }
 }
 
+/// Measures each server once a round, another one first each time, and drops the first round, which warms up. The
+/// measurements of each, in order.
+pub fn in_turn<T, const N: usize>(
+    rounds: usize,
+    servers: &[Process; N],
+    mut measure: impl FnMut(&Process) -> T,
+) -> [Vec<T>; N] {
+    let mut measured = [const { Vec::new() }; N];
+    for round in 0..=rounds {
+        for turn in 0..N {
+            let at = (round + turn) % N;
+            let one = measure(&servers[at]);
+            if round > 0 {
+                measured[at].push(one);
+            }
+        }
+    }
+    measured
+}
+
 /// CPU seconds of the calling thread.
 pub fn own_cpu() -> f64 {
     cpu_of(std::path::Path::new("/proc/thread-self"))
@@ -192,4 +207,10 @@ pub fn percentile(values: &[f64], percent: usize) -> f64 {
 /// The median of something of each.
 pub fn median_of<T>(of: &[T], what: impl Fn(&T) -> f64) -> f64 {
     median(&of.iter().map(what).collect::<Vec<f64>>())
+}
+
+/// The median of the ratios of the second's rounds to the first's.
+pub fn median_ratio<T>([first, second]: &[Vec<T>; 2], what: impl Fn(&T) -> f64) -> f64 {
+    let ratios = first.iter().zip(second).map(|(first, second)| what(second) / what(first));
+    median(&ratios.collect::<Vec<f64>>())
 }

@@ -8,11 +8,10 @@
 
 use std::time::{Duration, Instant};
 
-use etchd_bench::process::{Connection, PUT, Process, RANGE, median_of, own_cpu};
-use etchd_bench::{field, key, put_request, scattered};
+use etchd_bench::process::{Connection, PUT, Process, RANGE, in_turn, median_of, median_ratio, own_cpu};
+use etchd_bench::{TOGETHER, field, key, put_request, scattered};
 
 const CONNECTIONS: usize = 64;
-use etchd_bench::TOGETHER;
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_secs(2);
 
@@ -65,18 +64,8 @@ fn main() {
         servers.iter().for_each(|server| fill(server, keys));
         let asked = (keys as usize).clamp(TOGETHER, 1 << 18) as u64;
         let gets: Vec<Vec<u8>> = (0..asked).map(|number| field(1, &key(scattered(number, keys)))).collect();
-        let mut loads = [Vec::new(), Vec::new()];
-        for round in 0..=ROUNDS {
-            for at in [round % 2, 1 - round % 2] {
-                let load = load(&servers[at], &gets);
-                // The first one warms up.
-                if round > 0 {
-                    loads[at].push(load);
-                }
-            }
-        }
-        let pairs: Vec<_> = loads[0].iter().zip(&loads[1]).collect();
-        let ratio = median_of(&pairs, |(one, two)| two.rate / one.rate);
+        let loads = in_turn(ROUNDS, &servers, |server| load(server, &gets));
+        let ratio = median_ratio(&loads, |load| load.rate);
         let [one, two] = loads.each_ref().map(|loads| {
             [
                 median_of(loads, |load| load.rate),

@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use etchd_bench::process::{Connection, PUT, Process, RANGE, WATCH, median, median_of, percentile};
+use etchd_bench::process::{
+    Connection, PUT, Process, RANGE, WATCH, in_turn, median, median_of, median_ratio, percentile,
+};
 use etchd_bench::{field, frame, framed, put_request};
 
 const LIST_CLIENTS: usize = 16;
@@ -65,9 +67,9 @@ fn load(server: &Process, body: &[u8]) -> f64 {
 }
 
 fn show(what: &str, quiet: &[(f64, f64)], loud: &[(f64, f64)]) {
-    let (p50, p99): (Vec<f64>, Vec<f64>) = quiet.iter().copied().unzip();
-    let (loud50, loud99): (Vec<f64>, Vec<f64>) = loud.iter().copied().unzip();
-    let (p50, p99, loud50, loud99) = (median(&p50), median(&p99), median(&loud50), median(&loud99));
+    let medians =
+        |rounds: &[(f64, f64)]| (median_of(rounds, |(p50, _)| *p50), median_of(rounds, |(_, p99)| *p99));
+    let ((p50, p99), (loud50, loud99)) = (medians(quiet), medians(loud));
     println!(
         "{what:44} p50 {p50:6.0} -> {loud50:6.0} us ({:.2} x)   p99 {p99:6.0} -> {loud99:6.0} us ({:.2} x)",
         loud50 / p50,
@@ -148,22 +150,13 @@ fn beside(what: &str, body: &[u8], rounds: usize, burden: impl FnOnce(&Process))
     let servers = [Process::start(1), Process::start(1)];
     let before = servers[1].memory_mib();
     burden(&servers[1]);
-    let (mut probes, mut loads) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-    for round in 0..=rounds {
-        for at in [round % 2, 1 - round % 2] {
-            let (probe, load) = (probe(servers[at].port, PUT, body), load(&servers[at], body));
-            // The first one warms up.
-            if round > 0 {
-                probes[at].push(probe);
-                loads[at].push(load);
-            }
-        }
-    }
+    let measured = in_turn(rounds, &servers, |server| (probe(server.port, PUT, body), load(server, body)));
     println!("{what}");
-    show("  put, one client", &probes[0], &probes[1]);
-    let ratio =
-        median_of(&loads[0].iter().zip(&loads[1]).collect::<Vec<_>>(), |(quiet, loud)| *loud / *quiet);
-    let [quiet, loud] = loads.each_ref().map(|loads| median(loads));
+    let [quiet, loud] =
+        measured.each_ref().map(|rounds| rounds.iter().map(|(probe, _)| *probe).collect::<Vec<_>>());
+    show("  put, one client", &quiet, &loud);
+    let ratio = median_ratio(&measured, |(_, cpu)| *cpu);
+    let [quiet, loud] = measured.each_ref().map(|rounds| median_of(rounds, |(_, cpu)| *cpu));
     println!(
         "  {:42} CPU {quiet:5.2} -> {loud:6.2} us ({ratio:.3} x, median of the rounds' ratios)",
         "put, many"
@@ -176,17 +169,23 @@ fn watch(connection: &mut Connection, key: &[u8]) -> u32 {
     connection.begin(&create(key))
 }
 
+/// So many connections with `STALLED` watches of the key between them.
+fn watchers(port: u16, connections: usize) -> Vec<Connection> {
+    let mut watchers: Vec<_> = (0..connections).map(|_| Connection::open(port, WATCH)).collect();
+    for number in 0..STALLED {
+        watch(&mut watchers[number % connections], b"watched");
+    }
+    watchers
+}
+
 fn stalled() {
     for connections in [10, STALLED] {
-        let mut watchers = Vec::new();
+        let mut stalled = Vec::new();
         let what = format!(
             "{STALLED} watchers of the key on {connections} connections that read nothing; target: p50 at most 1.1 x"
         );
         beside(&what, &put_request(b"watched", &[b'v'; 256]), ROUNDS, |server| {
-            watchers = (0..connections).map(|_| Connection::open(server.port, WATCH)).collect();
-            for number in 0..STALLED {
-                watch(&mut watchers[number % connections], b"watched");
-            }
+            stalled = watchers(server.port, connections);
             std::thread::sleep(Duration::from_millis(500));
         });
     }
@@ -256,11 +255,7 @@ fn slow_round(connections: usize, bytes_per_millisecond: usize) -> f64 {
     let server = Process::start(1);
     let body = put_request(b"watched", &[b'v'; 256]);
     let (stop, received) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let mut watchers: Vec<Connection> =
-        (0..connections).map(|_| Connection::open(server.port, WATCH)).collect();
-    for number in 0..STALLED {
-        watch(&mut watchers[number % connections], b"watched");
-    }
+    let mut watchers = watchers(server.port, connections);
     let reader = {
         let (stop, received) = (stop.clone(), received.clone());
         std::thread::spawn(move || {

@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 
 use etchd::edge::buffer::AlignedBuffer;
-use etchd_bench::process::{Connection, PUT, Process, RANGE, median, percentile};
+use etchd_bench::process::{Connection, PUT, Process, RANGE, in_turn, median, percentile};
 use etchd_bench::{field, put_request};
 
 const ROUNDS: usize = 9;
@@ -95,33 +95,23 @@ fn main() {
     let on_the_first = Connection::open(servers[2].port, PUT);
     let names = ["1 shard", "2 shards, by the first", "2 shards, by the second"];
     let mut raw = Raw::create();
-    let mut all: [Took; 3] = Default::default();
-    let mut over: [Vec<f64>; 3] = Default::default();
-    for round in 0..=ROUNDS {
-        for turn in 0..servers.len() {
-            let at = (round + turn) % servers.len();
-            let took = measure(servers[at].port, &mut raw);
-            // The first one warms up.
-            if round > 0 {
-                over[at].push(median(&took.put) - median(&took.raw));
-                all[at].raw.extend(took.raw);
-                all[at].put.extend(took.put);
-                all[at].get.extend(took.get);
-            }
-        }
-    }
+    let measured = in_turn(ROUNDS, &servers, |server| measure(server.port, &mut raw));
     drop(on_the_first);
     println!(
         "{:24} {:>14} {:>14} {:>14}   put over raw",
         "us", "raw p50, p99", "put p50, p99", "get p50, p99"
     );
-    for (at, name) in names.into_iter().enumerate() {
-        let show = |took: &[f64]| format!("{:.0}, {:.0}", median(took), percentile(took, 99));
-        let (raw, put, get) = (show(&all[at].raw), show(&all[at].put), show(&all[at].get));
-        let (least, most) = (percentile(&over[at], 0), percentile(&over[at], 99));
+    for (name, rounds) in names.into_iter().zip(measured) {
+        let show = |what: fn(&Took) -> &Vec<f64>| {
+            let all: Vec<f64> = rounds.iter().flat_map(what).copied().collect();
+            format!("{:.0}, {:.0}", median(&all), percentile(&all, 99))
+        };
+        let (raw, put, get) = (show(|took| &took.raw), show(|took| &took.put), show(|took| &took.get));
+        let over: Vec<f64> = rounds.iter().map(|took| median(&took.put) - median(&took.raw)).collect();
+        let (least, most) = (percentile(&over, 0), percentile(&over, 99));
         println!(
             "{name:24} {raw:>14} {put:>14} {get:>14}   {:+.0} ({least:+.0} to {most:+.0})",
-            median(&over[at])
+            median(&over)
         );
     }
 }
