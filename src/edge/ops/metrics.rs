@@ -197,6 +197,10 @@ pub struct Snapshot {
     pub client_bounds_reached: Vec<(&'static str, u64)>,
     /// Bytes held for clients: requests under way, answers not sent.
     pub client_held_bytes: u64,
+    /// Times that a watcher found no room in its stream's queue and turned behind.
+    pub watchers_turned_behind: u64,
+    /// Bytes of events that wait in the queues of watch streams.
+    pub watch_queued_bytes: u64,
     /// Results of health requests.
     pub health: HealthCounters,
 }
@@ -250,6 +254,8 @@ impl Snapshot {
             leases_expired: 0,
             client_bounds_reached: Vec::new(),
             client_held_bytes: 0,
+            watchers_turned_behind: 0,
+            watch_queued_bytes: 0,
             health: HealthCounters::default(),
         }
     }
@@ -571,6 +577,16 @@ fn clients(families: &mut Families, now: &Snapshot) {
         "Bytes held for clients: requests under way, answers not sent.",
         number(now.client_held_bytes),
     );
+    families.counter(
+        "etchd_watchers_turned_behind_total",
+        "Times that a watcher found no room in its stream's queue; it reads on from the store.",
+        now.watchers_turned_behind,
+    );
+    families.gauge(
+        "etchd_watch_queued_bytes",
+        "Bytes of events that wait in the queues of watch streams.",
+        number(now.watch_queued_bytes),
+    );
 }
 
 fn health(families: &mut Families, counters: &HealthCounters) {
@@ -754,6 +770,8 @@ mod tests {
             vec![ClientRequests { kind: "unary", api_version: "3.5".to_owned(), count: 2 }];
         let mut duration = apply_histogram();
         duration.observe(0.0001);
+        snapshot.watchers_turned_behind = 3;
+        snapshot.watch_queued_bytes = 4_096;
         snapshot.applies = vec![ApplyDuration { operation: "Put", success: true, duration }];
         render(&snapshot, Some(&Process { open_descriptors: 9, ..Process::default() }))
     }
@@ -773,6 +791,8 @@ mod tests {
             "etcd_server_id{server_id=\"3db3ab4d40cc978\"} 1",
             "etcd_server_version{server_version=\"3.7.3\"} 1",
             "etcd_cluster_version{cluster_version=\"3.7\"} 1",
+            "etchd_watchers_turned_behind_total 3",
+            "etchd_watch_queued_bytes 4096",
             "# TYPE etcd_disk_wal_fsync_duration_seconds histogram",
             "etcd_disk_wal_fsync_duration_seconds_bucket{le=\"0.001\"} 0",
             "etcd_disk_wal_fsync_duration_seconds_bucket{le=\"0.002\"} 1",

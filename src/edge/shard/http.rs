@@ -208,6 +208,8 @@ impl Metrics {
         snapshot.watch_streams = watch.streams as u64;
         snapshot.watchers = watch.watchers as u64;
         snapshot.watchers_slow = watch.slow_watchers as u64;
+        snapshot.watchers_turned_behind = watch.turned_behind;
+        snapshot.watch_queued_bytes = watch.queued_bytes as u64;
         snapshot.leases_granted = counters.leases_granted;
         snapshot.leases_renewed = counters.leases_renewed;
         snapshot.leases_revoked = counters.leases_revoked;
