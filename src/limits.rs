@@ -332,8 +332,10 @@ pub mod shard {
     pub const SERVING_FIRST_CORES_MAX: usize = 4;
     /// Connections on their way from the first core to another. Beyond: the client is turned away.
     pub const CONNECTIONS_ON_THEIR_WAY_MAX: usize = 4_096;
-    /// File descriptors kept back from clients for files and the log.
+    /// File descriptors kept back from clients for files and the log, as etcd does. With no more: it does not start.
     pub const RESERVED_DESCRIPTORS: u64 = 150;
+    /// Seconds between two warnings that clients are turned away. In between: they are turned away silently.
+    pub const TURNED_AWAY_WARNING_SECONDS: u64 = 60;
 
     const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && RECEIVE_BUFFERS <= 1 << 15);
     const _: () = assert!(RECEIVE_BUFFER_BYTES.is_multiple_of(super::log::BLOCK_BYTES));

@@ -1,14 +1,16 @@
 //! What a first start and a second one look like from outside.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use etchd::pure::api::requests::EmptyRequest;
 
 use super::client::{Client, Endpoint, get, header, keys, path, put, raft_position};
-use super::server::{Server, program, refused};
+use super::server::{Server, on, program, refused};
 use super::system::{Scratch, free_port};
 
 /// Those of etcd for one member named `default` at `http://localhost:2380`.
@@ -80,6 +82,62 @@ fn answers_and_exit_codes_without_a_server() {
     let (code, log) = refused(program().args(["--shards", "0"]));
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("--shards must be >0"), "{log}");
+}
+
+/// A server with this call of `ulimit` before it; not under a filter of system calls.
+fn limited(limits: &str, data: &Path, port: u16) -> Command {
+    let server = on(data, port);
+    let mut command = Command::new("/bin/sh");
+    command.env_clear().arg("-c").arg(format!(r#"{limits} && exec "$0" "$@""#)).arg(server.get_program());
+    command.args(server.get_args());
+    command
+}
+
+/// A limit of open files that leaves none for clients is refused in etcd's words.
+#[test]
+fn a_limit_of_open_files_without_room_for_clients_is_refused() {
+    for limit in [64, 150] {
+        let scratch = Scratch::new("few");
+        let data = scratch.0.join("data");
+        let (code, log) = refused(&mut limited(&format!("ulimit -n {limit}"), &data, free_port()));
+        assert_eq!(code, Some(1), "{log}");
+        let line = log.lines().find(|line| line.contains("\"level\":\"fatal\"")).expect("says why");
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(line["msg"], "file descriptor limit of etcd process is too low; please set higher");
+        assert_eq!((&line["limit"], &line["recommended-limit"]), (&limit.into(), &150.into()));
+        assert!(line["what-to-do"].as_str().expect("says what to do").contains("ulimit -n"), "{line}");
+        assert!(!data.exists(), "nothing was made");
+    }
+}
+
+/// The soft limit of open files is raised before anything takes descriptors.
+#[test]
+fn a_soft_limit_of_open_files_is_raised() {
+    let (scratch, port) = (Scratch::new("soft"), free_port());
+    let mut command = limited("ulimit -Sn 24", &scratch.0.join("data"), port);
+    let server = Server::start_with(command.args(["--shards", "16"]), port);
+    assert!(!server.log().contains("\"level\":\"warn\""), "{}", server.log());
+    server.connect().unary(path::PUT, &put(b"key", b"value")).expect("the put is done");
+    server.stop();
+}
+
+/// Who is turned away because of the limit of open files is not turned away silently.
+#[test]
+fn clients_beyond_the_limit_of_open_files_are_told_of() {
+    let (scratch, port) = (Scratch::new("many"), free_port());
+    let server = Server::start_with(&mut limited("ulimit -n 152", &scratch.0.join("data"), port), port);
+    let served = [server.connect(), server.connect()];
+    for _ in 0..20 {
+        // Closed at once: the end of the stream, or a reset.
+        let mut client = TcpStream::connect(("127.0.0.1", port)).expect("the kernel takes it");
+        assert_eq!(client.read(&mut [0; 1]).unwrap_or(0), 0, "it is not served");
+    }
+    let warning = server.wait_line("further clients are turned away");
+    assert!(warning.contains("\"connections-max\":2") && warning.contains("ulimit -n"), "{warning}");
+    let warnings = server.log().lines().filter(|line| line.contains("turned away")).count();
+    assert!(warnings < 20, "not once for each:\n{}", server.log());
+    drop(served);
+    server.stop();
 }
 
 /// A unix socket, named as etcd names it; the file of a killed server is no hindrance.

@@ -144,11 +144,10 @@ impl Drop for Listener {
     }
 }
 
-/// Clients that may be connected: what the limit of open files (the soft one is raised to the hard one, as Go's
-/// runtime does) leaves besides our own.
-pub fn connections_max() -> io::Result<u64> {
-    let limit = system::raised_descriptor_limit()?;
-    Ok(limit.saturating_sub(RESERVED_DESCRIPTORS).min(CONNECTIONS_MAX))
+/// Clients that may be connected: what this limit of open files leaves besides our own. `None`: it leaves nothing.
+pub fn connections_max(limit: u64) -> Option<u64> {
+    let left = limit.saturating_sub(RESERVED_DESCRIPTORS).min(CONNECTIONS_MAX);
+    (left > 0).then_some(left)
 }
 
 /// Binds once; std sets SO_REUSEADDR for TCP.
@@ -226,8 +225,9 @@ mod tests {
 
     #[test]
     fn descriptors_are_kept_back() {
-        let limit = system::raised_descriptor_limit().expect("has a limit");
-        let expected = (limit - RESERVED_DESCRIPTORS).min(CONNECTIONS_MAX);
-        assert_eq!(connections_max().expect("has a limit"), expected);
+        assert_eq!(connections_max(0), None);
+        assert_eq!(connections_max(RESERVED_DESCRIPTORS), None);
+        assert_eq!(connections_max(RESERVED_DESCRIPTORS + 1), Some(1));
+        assert_eq!(connections_max(u64::MAX), Some(CONNECTIONS_MAX));
     }
 }

@@ -9,6 +9,10 @@ use super::logging::FATAL;
 use super::signals::Signal;
 use crate::edge::io::SetupError;
 use crate::edge::net::reason;
+use crate::limits::shard::RESERVED_DESCRIPTORS;
+
+/// etcd's words for a limit of open files that leaves none for clients.
+const FEW_DESCRIPTORS: &str = "file descriptor limit of etcd process is too low; please set higher";
 
 /// How a server that had started came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +63,11 @@ pub enum StartError {
         /// The kernel's reason.
         error: io::Error,
     },
+    /// The limit of open files leaves none for clients.
+    FewDescriptors {
+        /// The limit, after it was raised as far as allowed.
+        limit: u64,
+    },
     /// The edge can't be set up.
     SetUp(SetupError),
     /// Anything else, in words.
@@ -92,6 +101,10 @@ impl StartError {
             StartError::Data { .. } => {
                 "check the disk, or choose another directory with --data-dir".to_owned()
             }
+            StartError::FewDescriptors { .. } => format!(
+                "raise the limit of open files, the hard one too (ulimit -n, systemd: LimitNOFILE, Docker: --ulimit \
+                 nofile): {RESERVED_DESCRIPTORS} are kept for the server itself, each client needs one more"
+            ),
             StartError::SetUp(_) => {
                 "do what the reason says; without --io=uring, or with --io=epoll, etchd serves by epoll"
                     .to_owned()
@@ -100,8 +113,17 @@ impl StartError {
         }
     }
 
-    /// Writes it to the log, with etcd's message for any error of a start.
+    /// Writes it to the log, with etcd's message for this error, or else for any error of a start.
     pub(super) fn log(&self) {
+        if let StartError::FewDescriptors { limit } = self {
+            return tracing::error!(
+                target: FATAL,
+                limit,
+                recommended_limit = RESERVED_DESCRIPTORS,
+                what_to_do = %self.advice(),
+                "{FEW_DESCRIPTORS}"
+            );
+        }
         tracing::error!(
             target: FATAL,
             error = %self,
@@ -124,6 +146,10 @@ impl fmt::Display for StartError {
             StartError::Data { doing, path, error } => {
                 write!(formatter, "cannot {doing} {}: {}", path.display(), reason(error))
             }
+            StartError::FewDescriptors { limit } => write!(
+                formatter,
+                "{FEW_DESCRIPTORS}: it is {limit}, recommended is more than {RESERVED_DESCRIPTORS}"
+            ),
             StartError::SetUp(error) => error.fmt(formatter),
             StartError::Other { what, .. } => formatter.write_str(what),
         }
@@ -136,7 +162,9 @@ impl std::error::Error for StartError {
             StartError::Bootstrap(error) => Some(error),
             StartError::Address { error, .. } | StartError::Data { error, .. } => Some(error),
             StartError::SetUp(error) => Some(error),
-            StartError::AddressInUse { .. } | StartError::Other { .. } => None,
+            StartError::AddressInUse { .. }
+            | StartError::FewDescriptors { .. }
+            | StartError::Other { .. } => None,
         }
     }
 }

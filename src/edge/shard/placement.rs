@@ -1,7 +1,11 @@
 //! Which core does what, and which shard gets a new client.
 
+use std::time::Duration;
+
 use super::slot::ShardSlot;
+use crate::edge::clock::Clock;
 use crate::limits;
+use crate::stdx::time::Monotonic;
 
 /// The core that sequences, accepts, and hears signals.
 pub const FIRST: usize = 0;
@@ -18,6 +22,8 @@ pub struct Acceptor {
     /// By core; `None`: it serves no clients.
     shards: Vec<Option<Load>>,
     connections_max: u64,
+    /// When the log was last told that clients are turned away.
+    warned: Option<Monotonic>,
 }
 
 struct Load {
@@ -40,10 +46,11 @@ impl Acceptor {
         let cores = slots.len();
         let shards =
             slots.iter().enumerate().map(|(core, slot)| serves(core, cores).then(|| load(slot))).collect();
-        Acceptor { shards, connections_max }
+        Acceptor { shards, connections_max, warned: None }
     }
 
-    /// The core for one more connection; the first of several that have the fewest. `None`: there are too many.
+    /// The core for one more connection; the first of several that have the fewest. `None`: there are too many, of
+    /// which the log is told now and then.
     pub fn choose(&mut self) -> Option<usize> {
         let loads = self.shards.iter().enumerate();
         let loads = loads.filter_map(|(core, load)| Some((load.as_ref()?.connections(), core)));
@@ -52,9 +59,39 @@ impl Acceptor {
             total += load.0;
             least = Some(least.map_or(load, |least: (u64, usize)| least.min(load)));
         }
-        let (_, core) = least.filter(|_| total < self.connections_max)?;
+        let Some((_, core)) = least.filter(|_| total < self.connections_max) else {
+            self.warn(Clock.now());
+            return None;
+        };
         self.shards[core].as_mut().expect("it serves").given += 1;
         Some(core)
+    }
+
+    /// Tells the log that a client is turned away, unless that was told not long ago.
+    fn warn(&mut self, now: Monotonic) {
+        if !self.may_warn(now) {
+            return;
+        }
+        let what_to_do = if self.connections_max < limits::shard::CONNECTIONS_MAX {
+            "raise the limit of open files (ulimit -n, systemd: LimitNOFILE), or connect fewer clients"
+        } else {
+            "connect fewer clients"
+        };
+        tracing::warn!(
+            connections_max = self.connections_max,
+            what_to_do,
+            "further clients are turned away: as many are connected as are allowed"
+        );
+    }
+
+    /// True for the first of the warnings that come within [`limits::shard::TURNED_AWAY_WARNING_SECONDS`].
+    fn may_warn(&mut self, now: Monotonic) -> bool {
+        let pause = Duration::from_secs(limits::shard::TURNED_AWAY_WARNING_SECONDS);
+        let may = self.warned.is_none_or(|warned| now.since(warned) >= pause);
+        if may {
+            self.warned = Some(now);
+        }
+        may
     }
 
     /// The connection that [`Acceptor::choose`] was asked for did not get there.
@@ -98,6 +135,18 @@ mod tests {
         assert_eq!(acceptor.choose(), None);
         acceptor.take_back(0);
         assert_eq!(acceptor.choose(), Some(0));
+    }
+
+    #[test]
+    fn the_log_is_not_told_of_each_client_that_is_turned_away() {
+        let mut acceptor = Acceptor::new(&slots(1), 0);
+        assert_eq!((acceptor.choose(), acceptor.warned.is_some()), (None, true));
+        acceptor.warned = None;
+        let pause = Duration::from_secs(limits::shard::TURNED_AWAY_WARNING_SECONDS);
+        let (first, second) = (Monotonic(5), Monotonic(5) + pause);
+        let told: Vec<bool> =
+            [first, first, Monotonic(second.0 - 1), second, second].map(|now| acceptor.may_warn(now)).into();
+        assert_eq!(told, [true, false, false, true, false]);
     }
 
     #[test]

@@ -34,25 +34,27 @@ use crate::stdx::prng::Prng;
 /// # Errors
 /// Why it did not start.
 pub fn serve(config: Config) -> Result<Stop, StartError> {
+    // Before anything that takes descriptors: it raises the limit.
+    let connections_max = connections_max()?;
     let choice = pick::choose(config.io, Features::probe).map_err(StartError::SetUp)?;
     if let Some(warning) = &choice.warning {
         tracing::warn!("{warning}");
     }
     if choice.kind == Kind::Epoll {
-        return serve_by::<Epoll>(Kind::Epoll, config);
+        return serve_by::<Epoll>(Kind::Epoll, config, connections_max);
     }
-    match serve_by::<Ring>(Kind::Uring, config.clone()) {
+    match serve_by::<Ring>(Kind::Uring, config.clone(), connections_max) {
         // The limits allow one ring and not one for each core, or not all that is registered with it.
         Err(StartError::SetUp(error)) if config.io == Wish::Auto => {
             tracing::warn!("{}", pick::falls_back(&error));
-            serve_by::<Epoll>(Kind::Epoll, config)
+            serve_by::<Epoll>(Kind::Epoll, config, connections_max)
         }
         other => other,
     }
 }
 
 /// Serves by one kind of edge.
-fn serve_by<I: HostIo>(kind: Kind, config: Config) -> Result<Stop, StartError> {
+fn serve_by<I: HostIo>(kind: Kind, config: Config, connections_max: u64) -> Result<Stop, StartError> {
     let listeners = listen(&config)?;
     let data = open_data(&config)?;
     for warning in data.warnings() {
@@ -68,7 +70,16 @@ fn serve_by<I: HostIo>(kind: Kind, config: Config) -> Result<Stop, StartError> {
     let crew = Crew::muster::<I>(cores, &cpus)?;
     let io = I::set_up(Some(data)).map_err(StartError::SetUp)?;
     logging::announce_io(kind, &io.fast_paths());
-    run(config, log, io, crew, listeners, cpus.first().copied())
+    run(config, log, io, crew, listeners, connections_max, cpus.first().copied())
+}
+
+/// What the limit of open files allows; the soft one is raised to the hard one first, as Go's runtime does.
+fn connections_max() -> Result<u64, StartError> {
+    let limit = system::raised_descriptor_limit().map_err(|error| StartError::Other {
+        what: format!("the limit of open files can't be read: {error}"),
+        advice: "allow the system call prlimit64".to_owned(),
+    })?;
+    net::connections_max(limit).ok_or(StartError::FewDescriptors { limit })
 }
 
 /// The processors for the cores, if they are to be pinned: more cores than processors can't be.
@@ -251,6 +262,7 @@ fn run<I: HostIo>(
     io: I,
     crew: Crew,
     listeners: Vec<Listener>,
+    connections_max: u64,
     cpu: Option<usize>,
 ) -> Result<Stop, StartError> {
     let raft = start_raft(&config, &mut log)?;
@@ -269,10 +281,6 @@ fn run<I: HostIo>(
         delete_order_seed: None,
     };
     let front_config = front_config(&config, identity, ids, &mut seeds);
-    let connections_max = net::connections_max().map_err(|error| StartError::Other {
-        what: error.to_string(),
-        advice: "raise the limit of open files".into(),
-    })?;
     let wiring = Wiring { cores: config.shards, connections_max };
     let seats = assemble::assemble(log, raft, node_config, front_config, wiring);
     let mut core = crew.sit(io, seats);
