@@ -259,9 +259,9 @@ pub trait Io {
 /// Why an edge can't be used here. The text says what to do.
 #[derive(Debug)]
 pub enum SetupError {
-    /// EPERM or EACCES: io_uring is switched off, or filtered in a container.
-    Forbidden(io::Error),
-    /// ENOSYS: io_uring is not in the kernel, or hidden by a filter.
+    /// EPERM or EACCES, with the step: io_uring, or a call of it, is switched off, or filtered in a container.
+    Forbidden(&'static str, io::Error),
+    /// ENOSYS: io_uring is not in the kernel, or it or a call of it is hidden by a filter.
     Absent,
     /// ENOMEM: mostly the limit of locked memory.
     Memory(io::Error),
@@ -277,9 +277,18 @@ impl SetupError {
     /// Sorts the error of a step.
     pub(crate) fn of_step(step: &'static str, error: io::Error) -> SetupError {
         match error.raw_os_error() {
-            Some(libc::ENOMEM) => SetupError::Memory(error),
             Some(libc::EMFILE | libc::ENFILE) => SetupError::Descriptors(error),
             _ => SetupError::Failed(step, error),
+        }
+    }
+
+    /// Sorts the error of a step that is one of the calls of io_uring, each of which a filter may refuse.
+    pub(crate) fn of_uring(step: &'static str, error: io::Error) -> SetupError {
+        match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => SetupError::Forbidden(step, error),
+            Some(libc::ENOSYS) => SetupError::Absent,
+            Some(libc::ENOMEM) => SetupError::Memory(error),
+            _ => SetupError::of_step(step, error),
         }
     }
 }
@@ -287,14 +296,14 @@ impl SetupError {
 impl fmt::Display for SetupError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SetupError::Forbidden(error) => write!(
+            SetupError::Forbidden(step, error) => write!(
                 formatter,
-                "io_uring is forbidden for this process ({error}): set the sysctl kernel.io_uring_disabled to 0, \
+                "io_uring is forbidden for this process (failed to {step}: {error}): set the sysctl kernel.io_uring_disabled to 0, \
                  or run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and \
                  io_uring_register (Docker: --security-opt seccomp=...)"
             ),
             SetupError::Absent => formatter.write_str(
-                "this kernel or sandbox has no io_uring (ENOSYS): run on Linux 6.0 or later, outside of sandboxes \
+                "this kernel or sandbox has no io_uring (ENOSYS): run on Linux 6.1 or later, outside of sandboxes \
                  that hide it",
             ),
             SetupError::Memory(error) => write!(
@@ -327,13 +336,29 @@ mod tests {
     fn the_error_says_what_to_do() {
         let of = |number| SetupError::of_step("make an eventfd", io::Error::from_raw_os_error(number));
         for (error, advice) in [
-            (of(libc::ENOMEM), "ulimit -l"),
+            (of(libc::ENOMEM), "make an eventfd"),
             (of(libc::EMFILE), "ulimit -n"),
             (of(libc::EIO), "make an eventfd"),
             (of(libc::EIO), "--io"),
             (SetupError::Lacks("ears"), "lacks ears: run on Linux 6.1"),
         ] {
             let text = error.to_string();
+            assert!(text.contains(advice), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refused_call_of_io_uring_has_its_fix() {
+        let of = |number| SetupError::of_uring("receive by io_uring", io::Error::from_raw_os_error(number));
+        for (number, advice) in [
+            (libc::EPERM, "allows io_uring_setup, io_uring_enter and io_uring_register"),
+            (libc::EACCES, "failed to receive by io_uring"),
+            (libc::ENOSYS, "run on Linux 6.1 or later"),
+            (libc::ENOMEM, "ulimit -l"),
+            (libc::EMFILE, "ulimit -n"),
+            (libc::EIO, "failed to receive by io_uring"),
+        ] {
+            let text = of(number).to_string();
             assert!(text.contains(advice), "{text}");
         }
     }

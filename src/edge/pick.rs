@@ -80,8 +80,8 @@ mod tests {
     fn reasons() -> [(SetupError, &'static str); 6] {
         let error = io::Error::from_raw_os_error;
         [
-            (SetupError::Forbidden(error(libc::EPERM)), "kernel.io_uring_disabled"),
-            (SetupError::Absent, "Linux 6.0 or later"),
+            (SetupError::Forbidden("receive by io_uring", error(libc::EPERM)), "kernel.io_uring_disabled"),
+            (SetupError::Absent, "Linux 6.1 or later"),
             (SetupError::Memory(error(libc::ENOMEM)), "ulimit -l"),
             (SetupError::Descriptors(error(libc::EMFILE)), "ulimit -n"),
             (SetupError::Lacks("the single issuer mode"), "Linux 6.1 or later"),

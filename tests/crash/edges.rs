@@ -52,7 +52,7 @@ fn without_io_uring_epoll_serves_and_says_why() {
     for (number, reason, fix) in [
         (libc::EPERM, "io_uring is forbidden for this process", "kernel.io_uring_disabled"),
         (libc::EPERM, "Operation not permitted", "seccomp profile that allows io_uring_setup"),
-        (libc::ENOSYS, "has no io_uring (ENOSYS)", "run on Linux 6.0 or later"),
+        (libc::ENOSYS, "has no io_uring (ENOSYS)", "run on Linux 6.1 or later"),
         (libc::ENOMEM, "Cannot allocate memory", "ulimit -l 8192"),
         (libc::EINVAL, "lacks the single issuer mode", "run on Linux 6.1 or later"),
     ] {

@@ -10,8 +10,8 @@ use std::process::Command;
 use etchd::pure::api::requests::EmptyRequest;
 
 use super::client::{Client, Endpoint, get, header, keys, path, put, raft_position};
-use super::server::{Server, on, program, refused};
-use super::system::{Scratch, free_port};
+use super::server::{Server, bare_program, directed, on, program, refused};
+use super::system::{Scratch, free_port, refuse_calls};
 
 /// Those of etcd for one member named `default` at `http://localhost:2380`.
 const CLUSTER_ID: u64 = 14_841_639_068_965_178_418;
@@ -138,6 +138,57 @@ fn clients_beyond_the_limit_of_open_files_are_told_of() {
     assert!(warnings < 20, "not once for each:\n{}", server.log());
     drop(served);
     server.stop();
+}
+
+/// Too many shards for the limit of open files: what to do fits the edge, there is no other one to advise.
+#[test]
+fn epoll_without_descriptors_is_refused_with_advice_that_fits() {
+    let scratch = Scratch::new("queues");
+    let mut command = limited("ulimit -n 160", &scratch.0.join("data"), free_port());
+    let (code, log) = refused(command.args(["--shards", "128", "--io", "epoll"]));
+    assert_eq!(code, Some(1), "{log}");
+    let line = log.lines().find(|line| line.contains("\"level\":\"fatal\"")).expect("says why");
+    assert!(line.contains("ulimit -n") && line.contains("lower --shards"), "{line}");
+    assert!(!line.contains("--io=epoll"), "{line}");
+}
+
+/// A filter that lets io_uring be set up and refuses one of its other calls: epoll serves and says why in one line,
+/// with the fix; who asks for io_uring by name gets the same words and nothing else.
+#[test]
+fn a_refused_call_of_io_uring_is_like_io_uring_refused() {
+    const ALLOW: &str = "seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register";
+    for (call, number, reason, fix) in [
+        (libc::SYS_io_uring_enter, libc::EPERM, "failed to receive by io_uring", ALLOW),
+        (libc::SYS_io_uring_enter, libc::EACCES, "io_uring is forbidden for this process", ALLOW),
+        (libc::SYS_io_uring_enter, libc::ENOSYS, "has no io_uring (ENOSYS)", "Linux 6.1 or later"),
+        (libc::SYS_io_uring_enter, libc::EIO, "failed to receive by io_uring", "--io"),
+        (libc::SYS_io_uring_register, libc::EPERM, "failed to register receive buffers", ALLOW),
+        (libc::SYS_io_uring_register, libc::ENOSYS, "has no io_uring (ENOSYS)", "Linux 6.1 or later"),
+    ] {
+        let (scratch, port) = (Scratch::new("call"), free_port());
+        let data = scratch.0.join("data");
+        let start = || {
+            let mut command = directed(bare_program(), &data, port);
+            refuse_calls(&mut command, &[call], number);
+            command
+        };
+        let (code, log) = refused(start().args(["--io", "uring"]));
+        assert_eq!(code, Some(1), "{log}");
+        let lines: Vec<&str> = log.lines().collect();
+        let [_, fatal] = lines[..] else { panic!("the start and its end: {log}") };
+        assert!(fatal.contains("\"level\":\"fatal\"") && fatal.contains(reason), "{fatal}");
+        assert!(fatal.contains(fix) && fatal.contains("without --io=uring"), "{fatal}");
+        assert!(!data.exists(), "nothing was made");
+
+        let server = Server::start_with(&mut start(), port);
+        server.connect().unary(path::PUT, &put(b"key", b"value")).expect("the put is done");
+        let log = server.log();
+        let warnings: Vec<&str> = log.lines().filter(|line| line.contains("\"level\":\"warn\"")).collect();
+        let [warning] = warnings[..] else { panic!("one warning: {log}") };
+        assert!(warning.contains("serving by epoll, which is slower: "), "{warning}");
+        assert!(warning.contains(reason) && warning.contains(fix), "{warning}");
+        server.stop();
+    }
 }
 
 /// A unix socket, named as etcd names it; the file of a killed server is no hindrance.

@@ -236,8 +236,13 @@ fn error(number: i32) -> u32 {
 
 /// Lets the program of `command` get this error of all calls of io_uring, and everything else as it is.
 pub fn refuse_io_uring(command: &mut Command, number: i32) {
+    refuse_calls(command, &IO_URING, number);
+}
+
+/// Lets the program of `command` get this error of these calls, and everything else as it is.
+pub fn refuse_calls(command: &mut Command, calls: &[libc::c_long], number: i32) {
     let mut filter = Filter::new();
-    IO_URING.into_iter().for_each(|call| filter.on(call, error(number)));
+    calls.iter().for_each(|call| filter.on(*call, error(number)));
     filter.otherwise(libc::SECCOMP_RET_ALLOW);
     filter.install(command);
 }

@@ -9,6 +9,7 @@ use super::logging::FATAL;
 use super::signals::Signal;
 use crate::edge::io::SetupError;
 use crate::edge::net::reason;
+use crate::edge::pick::Kind;
 use crate::limits::shard::RESERVED_DESCRIPTORS;
 
 /// etcd's words for a limit of open files that leaves none for clients.
@@ -68,8 +69,8 @@ pub enum StartError {
         /// The limit, after it was raised as far as allowed.
         limit: u64,
     },
-    /// The edge can't be set up.
-    SetUp(SetupError),
+    /// The edge of this kind can't be set up.
+    SetUp(Kind, SetupError),
     /// Anything else, in words.
     Other {
         /// What happened, to what.
@@ -105,9 +106,12 @@ impl StartError {
                 "raise the limit of open files, the hard one too (ulimit -n, systemd: LimitNOFILE, Docker: --ulimit \
                  nofile): {RESERVED_DESCRIPTORS} are kept for the server itself, each client needs one more"
             ),
-            StartError::SetUp(_) => {
+            StartError::SetUp(Kind::Uring, _) => {
                 "do what the reason says; without --io=uring, or with --io=epoll, etchd serves by epoll"
                     .to_owned()
+            }
+            StartError::SetUp(Kind::Epoll, _) => {
+                "do what the reason says, or lower --shards, as each shard needs queues of its own".to_owned()
             }
             StartError::Other { advice, .. } => advice.clone(),
         }
@@ -150,7 +154,7 @@ impl fmt::Display for StartError {
                 formatter,
                 "{FEW_DESCRIPTORS}: it is {limit}, recommended is more than {RESERVED_DESCRIPTORS}"
             ),
-            StartError::SetUp(error) => error.fmt(formatter),
+            StartError::SetUp(_, error) => error.fmt(formatter),
             StartError::Other { what, .. } => formatter.write_str(what),
         }
     }
@@ -161,7 +165,7 @@ impl std::error::Error for StartError {
         match self {
             StartError::Bootstrap(error) => Some(error),
             StartError::Address { error, .. } | StartError::Data { error, .. } => Some(error),
-            StartError::SetUp(error) => Some(error),
+            StartError::SetUp(_, error) => Some(error),
             StartError::AddressInUse { .. }
             | StartError::FewDescriptors { .. }
             | StartError::Other { .. } => None,
@@ -184,5 +188,13 @@ mod tests {
         };
         assert_eq!(denied.to_string(), "cannot create /data: permission denied");
         assert!(denied.advice().starts_with("give this user the right"));
+        let few = StartError::FewDescriptors { limit: 64 };
+        assert!(few.to_string().starts_with(FEW_DESCRIPTORS) && few.advice().contains("ulimit -n"), "{few}");
+        let full = |kind| {
+            let error = io::Error::from_raw_os_error(libc::EMFILE);
+            StartError::SetUp(kind, SetupError::of_step("set up its queues", error)).advice()
+        };
+        assert!(full(Kind::Uring).contains("serves by epoll"));
+        assert!(!full(Kind::Epoll).contains("epoll") && full(Kind::Epoll).contains("--shards"));
     }
 }

@@ -63,7 +63,7 @@ impl Features {
             Ok(pool) => pool,
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(features),
             Err(error) => {
-                return Err(SetupError::of_step("register receive buffers with io_uring", error));
+                return Err(SetupError::of_uring("register receive buffers with io_uring", error));
             }
         };
         features.buffer_rings = true;
@@ -75,11 +75,11 @@ impl Features {
             Err(_) => pool.leak(),
         }
         unregistered
-            .map_err(|error| SetupError::of_step("unregister receive buffers with io_uring", error))?;
+            .map_err(|error| SetupError::of_uring("unregister receive buffers with io_uring", error))?;
         match received {
             Ok(multishot) => features.multishot_receive = multishot,
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
-            Err(error) => return Err(SetupError::of_step("receive by io_uring", error)),
+            Err(error) => return Err(SetupError::of_uring("receive by io_uring", error)),
         }
         Ok(features)
     }
@@ -117,7 +117,7 @@ fn receive_once(queue: &mut Queue, pool: &mut ReceivePool) -> io::Result<bool> {
 fn next(queue: &mut Queue) -> io::Result<Reaped> {
     const TURNS: u32 = 100;
     for _ in 0..TURNS {
-        queue.enter(Wait::AtMost(Duration::from_millis(50)));
+        queue.try_enter(Wait::AtMost(Duration::from_millis(50)))?;
         if let Some(reaped) = queue.next() {
             return Ok(reaped);
         }

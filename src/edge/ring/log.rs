@@ -36,7 +36,7 @@ impl LogWriter {
         // The kernel takes a killed process's ring down after its last write has landed, and this file with it.
         queue
             .register_files(&data.lock_descriptors())
-            .map_err(|error| SetupError::of_step("register the lock file with io_uring", error))?;
+            .map_err(|error| SetupError::of_uring("register the lock file with io_uring", error))?;
         let mut writes = LogWrites::new(data, nudger, usize::MAX)?;
         let registered = register && register_buffers(&mut writes, queue);
         Ok(LogWriter { writes, registered })

@@ -76,7 +76,7 @@ impl Ring {
         let mut queue = Queue::new(wanted.deferred_task_work)?;
         let (count, bytes) = (options.receive_buffers, options.receive_buffer_bytes);
         let pool = ReceivePool::register(&queue, count, bytes)
-            .map_err(|error| SetupError::of_step("register receive buffers with io_uring", error))?;
+            .map_err(|error| SetupError::of_uring("register receive buffers with io_uring", error))?;
         let messages = wanted.messages && queue.has_messages();
         let wake = LoopWake::new(messages.then(|| queue.descriptor()))
             .map_err(|error| SetupError::of_step("make an eventfd", error))?;

@@ -160,6 +160,16 @@ impl Queue {
 
     /// Submits all that is queued and waits.
     pub(super) fn enter(&mut self, wait: Wait) {
+        if let Err(error) = self.try_enter(wait) {
+            panic!("io_uring_enter failed, which only a bug or a lost completion explains: {error}");
+        }
+    }
+
+    /// The same where it is not known yet whether the call is allowed.
+    ///
+    /// # Errors
+    /// The kernel, or a filter of system calls, refuses it; nothing was submitted.
+    pub(super) fn try_enter(&mut self, wait: Wait) -> io::Result<()> {
         let result = match wait {
             Wait::Submit | Wait::Look => {
                 let queued = self.ring.submission().len();
@@ -177,13 +187,16 @@ impl Queue {
             Wait::Forever => self.ring.submitter().submit_and_wait(1),
         };
         match result {
-            Ok(_) => {}
+            Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
                 // Time over, or a signal: both are for the caller to find out.
-                Some(libc::ETIME | libc::EINTR) => {}
+                Some(libc::ETIME | libc::EINTR) => Ok(()),
                 // Completions overflow, or the kernel is short of memory: make room, the rest goes next time.
-                Some(libc::EBUSY | libc::EAGAIN) => self.make_room(),
-                _ => panic!("io_uring_enter failed, which only a bug or a lost completion explains: {error}"),
+                Some(libc::EBUSY | libc::EAGAIN) => {
+                    self.make_room();
+                    Ok(())
+                }
+                _ => Err(error),
             },
         }
     }
@@ -256,10 +269,8 @@ impl Plain {
 /// The reason behind a failure of io_uring_setup.
 fn setup_error(error: io::Error) -> SetupError {
     match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => SetupError::Forbidden(error),
-        Some(libc::ENOSYS) => SetupError::Absent,
         Some(libc::EINVAL) => SetupError::Lacks("the single issuer mode"),
-        _ => SetupError::of_step("set up the queues of io_uring", error),
+        _ => SetupError::of_uring("set up the queues of io_uring", error),
     }
 }
 
@@ -281,7 +292,7 @@ mod tests {
         for (number, advice) in [
             (libc::EPERM, "kernel.io_uring_disabled"),
             (libc::EPERM, "seccomp"),
-            (libc::ENOSYS, "Linux 6.0"),
+            (libc::ENOSYS, "Linux 6.1"),
             (libc::ENOMEM, "ulimit -l"),
             (libc::EMFILE, "ulimit -n"),
             (libc::EINVAL, "Linux 6.1"),

@@ -11,6 +11,7 @@ use super::{Loop, Seat};
 use crate::edge::host::HostIo;
 use crate::edge::io::{SetupError, Waker};
 use crate::edge::ops::start::StartError;
+use crate::edge::pick::Kind;
 use crate::edge::system;
 
 /// The threads of the other cores, waiting for their seats.
@@ -45,11 +46,11 @@ impl Drop for EndsWithItsThread {
 }
 
 impl Crew {
-    /// Starts the threads of all cores but the first. `cpus`: one for each core if they are to be pinned.
+    /// Starts the threads of all cores but the first, on edges of this `kind`. `cpus`: one for each core if they are to be pinned.
     ///
     /// # Errors
     /// Why a thread could not be set up.
-    pub fn muster<I: HostIo>(cores: usize, cpus: &[usize]) -> Result<Crew, StartError> {
+    pub fn muster<I: HostIo>(kind: Kind, cores: usize, cpus: &[usize]) -> Result<Crew, StartError> {
         let mut others = Vec::new();
         for core in 1..cores {
             let cpu = cpus.get(core).copied();
@@ -65,7 +66,7 @@ impl Crew {
             match ready.recv().expect("a thread says whether it is ready") {
                 Ready::Yes(waker) => others.push(Other { waker, seat }),
                 Ready::No(Failed::Pin(error)) => return Err(super::serve::pin_error(error)),
-                Ready::No(Failed::SetUp(error)) => return Err(StartError::SetUp(error)),
+                Ready::No(Failed::SetUp(error)) => return Err(StartError::SetUp(kind, error)),
             }
         }
         Ok(Crew { others })

@@ -36,7 +36,8 @@ use crate::stdx::prng::Prng;
 pub fn serve(config: Config) -> Result<Stop, StartError> {
     // Before anything that takes descriptors: it raises the limit.
     let connections_max = connections_max()?;
-    let choice = pick::choose(config.io, Features::probe).map_err(StartError::SetUp)?;
+    let choice =
+        pick::choose(config.io, Features::probe).map_err(|error| StartError::SetUp(Kind::Uring, error))?;
     if let Some(warning) = &choice.warning {
         tracing::warn!("{warning}");
     }
@@ -45,7 +46,7 @@ pub fn serve(config: Config) -> Result<Stop, StartError> {
     }
     match serve_by::<Ring>(Kind::Uring, config.clone(), connections_max) {
         // The limits allow one ring and not one for each core, or not all that is registered with it.
-        Err(StartError::SetUp(error)) if config.io == Wish::Auto => {
+        Err(StartError::SetUp(_, error)) if config.io == Wish::Auto => {
             tracing::warn!("{}", pick::falls_back(&error));
             serve_by::<Epoll>(Kind::Epoll, config, connections_max)
         }
@@ -67,8 +68,8 @@ fn serve_by<I: HostIo>(kind: Kind, config: Config, connections_max: u64) -> Resu
     }
     let (cpus, cores) = (cpus(&config), config.shards);
     // The others first: what the log's core registers beside its ring is optional, their rings are not.
-    let crew = Crew::muster::<I>(cores, &cpus)?;
-    let io = I::set_up(Some(data)).map_err(StartError::SetUp)?;
+    let crew = Crew::muster::<I>(kind, cores, &cpus)?;
+    let io = I::set_up(Some(data)).map_err(|error| StartError::SetUp(kind, error))?;
     logging::announce_io(kind, &io.fast_paths());
     run(config, log, io, crew, listeners, connections_max, cpus.first().copied())
 }
