@@ -63,10 +63,10 @@ impl Counts {
 #[derive(Default)]
 pub struct Http {
     health: HealthCounters,
-    /// Requests for metrics that came since the last time they were asked for.
-    wanting: Vec<(Key, Http1Request)>,
-    /// Requests that the metrics asked for will answer.
-    asked: Vec<(Key, Http1Request)>,
+    /// Connections that have requested metrics since the last time they were asked for.
+    wanting: Vec<Key>,
+    /// Those that the metrics asked for will answer.
+    asked: Vec<Key>,
 }
 
 impl Http {
@@ -74,11 +74,11 @@ impl Http {
     pub(super) fn answer(&mut self, front: &mut Front, view: &View, now: Monotonic) {
         while let Some((connection, request)) = front.poll_http1() {
             let Some(response) = respond(&request, view) else {
-                self.wanting.push((connection, request));
+                self.wanting.push(connection);
                 continue;
             };
             self.health.record(&response);
-            send(front, connection, now, &request, response);
+            send(front, connection, now, response);
         }
     }
 
@@ -93,8 +93,8 @@ impl Http {
 
     /// The metrics that were asked for.
     pub(super) fn give_metrics(&mut self, front: &mut Front, text: &str, now: Monotonic) {
-        for (connection, request) in std::mem::take(&mut self.asked) {
-            send(front, connection, now, &request, http::metrics(text.to_owned()));
+        for connection in std::mem::take(&mut self.asked) {
+            send(front, connection, now, http::metrics(text.to_owned()));
         }
     }
 
@@ -219,12 +219,11 @@ impl Metrics {
     }
 }
 
-fn send(front: &mut Front, connection: Key, now: Monotonic, request: &Http1Request, response: Response) {
+fn send(front: &mut Front, connection: Key, now: Monotonic, response: Response) {
     let date = http::date(Clock.unix_millis() / 1_000);
     let mut fields: Vec<(&str, &str)> = http::COMMON_HEADERS.to_vec();
     fields.extend(response.headers.iter().copied());
     fields.push(("Date", &date));
-    let head_only = request.method == "HEAD";
-    let body = if head_only { Bytes::new() } else { Bytes::from(response.body) };
-    front.answer_http1(connection, now, response.code, &fields, body);
+    // Of the answer to a HEAD the session sends the length only.
+    front.answer_http1(connection, now, response.code, &fields, Bytes::from(response.body));
 }

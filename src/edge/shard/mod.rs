@@ -243,7 +243,7 @@ impl<I: Io> Loop<I> {
     /// A client has connected: some shard takes it, or it is turned away.
     fn place(&mut self, socket: I::Socket, listener: usize, now: Monotonic) {
         let first = self.first.as_mut().expect("the first core accepts");
-        let Some(core) = first.acceptor.choose() else { return };
+        let Some(core) = first.acceptor.choose(now) else { return };
         if core == self.core {
             return self.adopt(socket, listener, now);
         }

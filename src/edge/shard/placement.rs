@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::slot::ShardSlot;
-use crate::edge::clock::Clock;
 use crate::limits;
 use crate::stdx::time::Monotonic;
 
@@ -51,7 +50,7 @@ impl Acceptor {
 
     /// The core for one more connection; the first of several that have the fewest. `None`: there are too many, of
     /// which the log is told now and then.
-    pub fn choose(&mut self) -> Option<usize> {
+    pub fn choose(&mut self, now: Monotonic) -> Option<usize> {
         let loads = self.shards.iter().enumerate();
         let loads = loads.filter_map(|(core, load)| Some((load.as_ref()?.connections(), core)));
         let (mut total, mut least) = (0, None);
@@ -60,7 +59,7 @@ impl Acceptor {
             least = Some(least.map_or(load, |least: (u64, usize)| least.min(load)));
         }
         let Some((_, core)) = least.filter(|_| total < self.connections_max) else {
-            self.warn(Clock.now());
+            self.warn(now);
             return None;
         };
         self.shards[core].as_mut().expect("it serves").given += 1;
@@ -112,13 +111,13 @@ mod tests {
     fn the_shard_with_the_fewest_gets_the_next() {
         let slots = slots(3);
         let mut acceptor = Acceptor::new(&slots, 100);
-        let chosen: Vec<_> = (0..6).map(|_| acceptor.choose().expect("there is room")).collect();
+        let chosen: Vec<_> = (0..6).map(|_| acceptor.choose(Monotonic(0)).expect("there is room")).collect();
         assert_eq!(chosen, [0, 1, 2, 0, 1, 2]);
         // What was adopted counts as open, and what has closed no more.
         slots[0].announce_connections(2, 2);
         slots[1].announce_connections(0, 2);
         slots[2].announce_connections(1, 1);
-        let chosen: Vec<_> = (0..4).map(|_| acceptor.choose().expect("there is room")).collect();
+        let chosen: Vec<_> = (0..4).map(|_| acceptor.choose(Monotonic(0)).expect("there is room")).collect();
         assert_eq!(chosen, [1, 1, 0, 1]);
     }
 
@@ -127,20 +126,20 @@ mod tests {
         let slots = slots(2);
         let mut acceptor = Acceptor::new(&slots, 3);
         for _ in 0..3 {
-            assert!(acceptor.choose().is_some());
+            assert!(acceptor.choose(Monotonic(0)).is_some());
         }
-        assert_eq!(acceptor.choose(), None);
+        assert_eq!(acceptor.choose(Monotonic(0)), None);
         slots[0].announce_connections(1, 2);
-        assert_eq!(acceptor.choose(), Some(0));
-        assert_eq!(acceptor.choose(), None);
+        assert_eq!(acceptor.choose(Monotonic(0)), Some(0));
+        assert_eq!(acceptor.choose(Monotonic(0)), None);
         acceptor.take_back(0);
-        assert_eq!(acceptor.choose(), Some(0));
+        assert_eq!(acceptor.choose(Monotonic(0)), Some(0));
     }
 
     #[test]
     fn the_log_is_not_told_of_each_client_that_is_turned_away() {
         let mut acceptor = Acceptor::new(&slots(1), 0);
-        assert_eq!((acceptor.choose(), acceptor.warned.is_some()), (None, true));
+        assert_eq!((acceptor.choose(Monotonic(0)), acceptor.warned.is_some()), (None, true));
         acceptor.warned = None;
         let pause = Duration::from_secs(limits::shard::TURNED_AWAY_WARNING_SECONDS);
         let (first, second) = (Monotonic(5), Monotonic(5) + pause);
@@ -153,9 +152,10 @@ mod tests {
     fn with_many_cores_the_first_one_only_sequences() {
         let cores = limits::shard::SERVING_FIRST_CORES_MAX + 1;
         let mut acceptor = Acceptor::new(&slots(cores), 1_000);
-        let chosen: Vec<_> = (0..cores).map(|_| acceptor.choose().expect("there is room")).collect();
+        let chosen: Vec<_> =
+            (0..cores).map(|_| acceptor.choose(Monotonic(0)).expect("there is room")).collect();
         assert_eq!(chosen[..cores - 1], (1..cores).collect::<Vec<_>>());
         assert_eq!(chosen[cores - 1], 1);
-        assert_eq!(Acceptor::new(&slots(cores - 1), 9).choose(), Some(0));
+        assert_eq!(Acceptor::new(&slots(cores - 1), 9).choose(Monotonic(0)), Some(0));
     }
 }
