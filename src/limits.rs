@@ -4,6 +4,8 @@
 
 /// Requests and what they may hold.
 pub mod request {
+    /// Bytes of answers that wait on a stream while its client goes on asking. Beyond: its requests wait.
+    pub const UNREAD_ANSWERS_BYTES_MAX: usize = 256 * 1024;
     /// Bytes of a marshalled log entry, `--max-request-bytes`. Beyond: `etcdserver: request is too large`.
     pub const REQUEST_BYTES_MAX_DEFAULT: usize = 1_572_864;
     /// Envelope that etcd adds to the former for the gRPC receive limit. Beyond: ResourceExhausted.
@@ -175,8 +177,6 @@ pub mod slice {
 
 /// Watches.
 pub mod watch {
-    /// Bytes of messages that wait on a stream while its client goes on asking. Beyond: its requests wait.
-    pub const UNREAD_ANSWERS_BYTES_MAX: usize = 256 * 1024;
     /// Watches on one stream. Beyond: created and cancelled at once.
     pub const WATCHES_PER_STREAM_MAX: usize = 1_000_000;
     /// Distinct revisions that one catch-up response holds at most (as etcd).
@@ -313,9 +313,11 @@ pub mod shard {
     pub const HANDSHAKES_MAX: usize = 1_000;
     /// See the former.
     pub const HANDSHAKE_GRACE_MILLISECONDS: u64 = 1_000;
-    /// Bytes that the sessions of a shard hold for their clients: requests under way, messages, answers not sent.
-    /// Beyond: new streams are refused with REFUSED_STREAM, streams whose messages are unfinished are reset when
-    /// they add to them, HTTP/1 bodies get 503, and stalled clients are cut sooner.
+    /// Bytes that the sessions of a shard hold for their clients: requests under way, messages, answers not sent
+    /// (without the values that the key space holds anyway). Beyond: of connections that hold more than their share of
+    /// half of it, new streams are refused with REFUSED_STREAM, streams whose messages are unfinished are reset when
+    /// they add to them, and HTTP/1 bodies get 503; stalled clients are cut sooner, also those that don't end
+    /// requests. The others are served: together they hold no more than the other half.
     pub const SHARD_HELD_BYTES_MAX: usize = 512 << 20;
     /// Seconds for which a client may take nothing of what waits for it. Beyond: closed; a watch then resumes by
     /// revision.

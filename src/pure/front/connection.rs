@@ -35,11 +35,13 @@ pub(super) struct Connection {
     is_in_handshake: bool,
     /// What of the session was added to what the shard holds.
     held_bytes: usize,
-    /// How much was sent when it was last looked at, and since when that has not changed though more waits.
+    /// How much was sent and received when it was last looked at, and since when that has not changed though more waits.
     sent_seen: u64,
+    received_seen: u64,
     stalled_since: Option<Monotonic>,
     /// Bytes given to be sent.
     pub(super) sent_bytes: u64,
+    received_bytes: u64,
     /// The session is over; a client that has not taken its last bytes by then is cut off.
     linger_until: Option<Monotonic>,
 }
@@ -93,8 +95,10 @@ impl Front {
             is_in_handshake: true,
             held_bytes: 0,
             sent_seen: 0,
+            received_seen: 0,
             stalled_since: None,
             sent_bytes: 0,
+            received_bytes: 0,
             linger_until: None,
         });
         self.arm(&mut connection);
@@ -110,8 +114,9 @@ impl Front {
     /// Bytes of a client.
     pub fn handle_bytes(&mut self, key: Key, bytes: &[u8], view: &View, now: Monotonic) {
         self.received_bytes += bytes.len() as u64;
-        let is_pressed = self.is_pressed();
         self.with_connection(key, |front, connection| {
+            connection.received_bytes += bytes.len() as u64;
+            let is_pressed = front.is_pressed() && connection.held_bytes > front.held_share();
             connection.session.set_pressed(is_pressed);
             connection.session.handle_bytes(now, bytes);
             front.take_events(connection, view, now);
@@ -178,10 +183,7 @@ impl Front {
     pub(super) fn take_events(&mut self, connection: &mut Connection, view: &View, now: Monotonic) {
         loop {
             if !self.has_credit() {
-                if !connection.is_starved {
-                    connection.is_starved = true;
-                    self.starved.push_back(connection.key);
-                }
+                self.starve(connection);
                 break;
             }
             match connection.session.poll_event() {
@@ -195,6 +197,14 @@ impl Front {
             connection.linger_until = Some(until);
         }
         self.after_events(connection);
+    }
+
+    /// The next turn with credits takes the connection's events.
+    pub(super) fn starve(&mut self, connection: &mut Connection) {
+        if !connection.is_starved {
+            connection.is_starved = true;
+            self.starved.push_back(connection.key);
+        }
     }
 
     /// Notes what the connection wants now: to send, to be read or not, to be woken.
@@ -270,6 +280,12 @@ impl Front {
         self.held_bytes > self.held_bytes_max
     }
 
+    /// What a connection may hold when the shard has no memory left: those that hold less are served all the same, and
+    /// hold together no more than half as much again.
+    fn held_share(&self) -> usize {
+        self.held_bytes_max / 2 / self.connections_live.max(1)
+    }
+
     /// Gives up a connection for a bound of the shard.
     fn cut(&mut self, key: Key, bound: Bound) {
         self.bounds[bound as usize] += 1;
@@ -301,17 +317,21 @@ impl Front {
         if self.stalled_look_at > now {
             return;
         }
-        let seconds = if self.is_pressed() {
-            limits::shard::STALLED_SECONDS_PRESSED
-        } else {
-            limits::shard::STALLED_SECONDS
-        };
+        let is_pressed = self.is_pressed();
+        let seconds =
+            if is_pressed { limits::shard::STALLED_SECONDS_PRESSED } else { limits::shard::STALLED_SECONDS };
+        let share = self.held_share();
         let end = self.connections.len().min(self.stalled_looked + STALLED_LOOKS_PER_TURN);
         for slot in self.stalled_looked..end {
             let Some(connection) = &mut self.connections[slot] else { continue };
-            let stays = connection.sent_seen == connection.sent_bytes
-                && (connection.is_sending || connection.session.unsent_bytes() > 0);
-            connection.sent_seen = connection.sent_bytes;
+            let (sent, received) = (connection.sent_bytes, connection.received_bytes);
+            let takes_nothing = connection.is_sending || connection.session.unsent_bytes() > 0;
+            // It began requests that fill the memory, and does not go on with them.
+            let ends_nothing = is_pressed
+                && connection.session.unfinished_bytes() > share
+                && connection.received_seen == received;
+            let stays = connection.sent_seen == sent && (takes_nothing || ends_nothing);
+            (connection.sent_seen, connection.received_seen) = (sent, received);
             connection.stalled_since = stays.then(|| connection.stalled_since.unwrap_or(now));
             let key = connection.key;
             if connection.stalled_since.is_some_and(|since| now.since(since) >= Duration::from_secs(seconds))

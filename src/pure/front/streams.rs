@@ -21,6 +21,8 @@ use crate::pure::watch::{self, HeaderIds, StreamKey, WatchCreate, WatchMessage};
 use crate::stdx::slab::Key;
 use crate::stdx::time::Monotonic;
 
+/// What the answer to a keepalive takes while it is made, about.
+const KEEPALIVE_ANSWER_BYTES: usize = 64;
 /// Watch messages up to this size are copied into one buffer; larger ones go in pieces.
 const WATCH_COPIED_BYTES_MAX: usize = 64 * 1024;
 /// A watch stream gets more messages when less than this part of what it may hold waits in its session: a stalled one
@@ -73,7 +75,7 @@ impl Front {
     ) {
         let state = match rpc {
             Rpc::Watch => State::Watch { hub_stream: self.hub.open_stream(now, &mut self.prng) },
-            Rpc::LeaseKeepAlive => State::KeepAlive { unanswered: 0, half_closed: false },
+            Rpc::LeaseKeepAlive => State::KeepAlive { unanswered: 0, half_closed: false, is_held: false },
             _ => unreachable!("the table has no other client stream of this version"),
         };
         let hub_stream = match &state {
@@ -112,6 +114,7 @@ impl Front {
                     let (rpc, state) = (call.rpc, State::Renewal { lease: request.id, of: key });
                     let renewal = self.new_call(connection.key, stream, rpc, state);
                     self.wish(renewal, Ask::KeepAlive(request.id));
+                    self.pace_keepalives(connection, key);
                 }
                 Err(error) => self.end_stream(connection, key, &Status::undecodable_message(error)),
             },
@@ -142,7 +145,7 @@ impl Front {
         let has_room = self.deliver_to(connection, call, view);
         // Events have their own bound; what is left are answers to requests: no more of those until the client has
         // read. As in etcd, whose stream is not read while its answers wait.
-        if !has_room && self.hub.queued_bytes(hub_stream) > limits::watch::UNREAD_ANSWERS_BYTES_MAX {
+        if !has_room && self.hub.queued_bytes(hub_stream) > limits::request::UNREAD_ANSWERS_BYTES_MAX {
             // Room was asked for, and is told of.
             let stream = self.calls.get(call).map(|call| call.stream);
             stream.into_iter().for_each(|stream| connection.session.hold_messages(stream));
@@ -216,12 +219,37 @@ impl Front {
                 let has_room = self.deliver_to(connection, key, view);
                 let Some(stream) = self.calls.get(key).map(|call| call.stream) else { return };
                 let queued = self.hub.queued_bytes(hub_stream);
-                if has_room || queued <= limits::watch::UNREAD_ANSWERS_BYTES_MAX / 2 {
+                if has_room || queued <= limits::request::UNREAD_ANSWERS_BYTES_MAX / 2 {
                     connection.session.release_messages(stream);
                 }
             }
+            Some(State::KeepAlive { .. }) => self.pace_keepalives(connection, key),
             Some(State::RangeStream(_) | State::Answering(_)) => self.resume_read(key),
             _ => {}
+        }
+    }
+
+    /// Holds the requests of a stream whose client does not take the answers, or lets them go on.
+    pub(super) fn pace_keepalives(&mut self, connection: &mut Connection, key: Key) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let (stream, State::KeepAlive { unanswered, is_held, .. }) = (call.stream, &mut call.state) else {
+            return;
+        };
+        let waiting = *unanswered * KEEPALIVE_ANSWER_BYTES + connection.session.stream_unsent(stream);
+        let bound = limits::request::UNREAD_ANSWERS_BYTES_MAX;
+        let was_held = std::mem::replace(is_held, waiting > if *is_held { bound / 2 } else { bound });
+        match (was_held, *is_held) {
+            (false, true) => connection.session.hold_messages(stream),
+            (true, false) => {
+                connection.session.release_messages(stream);
+                // What was held is taken in the next turn, also when nothing else comes of this client.
+                self.starve(connection);
+                return;
+            }
+            (true, true) | (false, false) => {}
+        }
+        if was_held || waiting > bound {
+            connection.session.want_room(stream);
         }
     }
 
@@ -229,7 +257,7 @@ impl Front {
     pub(super) fn half_closed(&mut self, connection: &mut Connection, stream: StreamId) {
         let Some(key) = connection.calls.get(&stream).copied() else { return };
         let Some(call) = self.calls.get_mut(key) else { return };
-        if let State::KeepAlive { unanswered, half_closed } = &mut call.state {
+        if let State::KeepAlive { unanswered, half_closed, .. } = &mut call.state {
             *half_closed = true;
             if *unanswered == 0 {
                 self.end_stream(connection, key, &Status::OK);

@@ -9,6 +9,7 @@ use super::streams::WATCH_REFILL_PARTS;
 use super::*;
 use crate::pure::lease::LeaseTable;
 use crate::pure::mvcc::Store;
+use crate::pure::node::Reply;
 use crate::pure::types::{LogIndex, Term};
 use crate::pure::wire::h2::frame::kind;
 use crate::pure::wire::h2::testkit::{data, frames, headers, hello, window_update};
@@ -198,6 +199,30 @@ impl World {
         self.now = end;
     }
 
+    /// Renews all leases that are asked for.
+    fn answer_wishes(&mut self) {
+        while let Some(wish) = self.front.poll_wish() {
+            let reply = FromSequencer { ticket: wish.ticket, reply: Reply::Renewed(5) };
+            self.front.handle_reply(reply, &self.view);
+            self.settle();
+        }
+    }
+
+    /// Bytes by which a stream's window was opened since this was asked last.
+    fn take_windows(&mut self, key: Key, stream: u32) -> usize {
+        let sent = &mut self.sent.get_mut(&key).expect("it is connected").0;
+        let all = frames(sent)
+            .into_iter()
+            .filter(|frame| frame.kind == kind::WINDOW_UPDATE && frame.stream == stream);
+        let sum = all
+            .map(|frame| u32::from_be_bytes(frame.payload[..].try_into().expect("four bytes")) as usize)
+            .sum();
+        if sum > 0 {
+            sent.clear();
+        }
+        sum
+    }
+
     fn resets(&self, key: Key) -> Vec<u32> {
         let all = frames(&self.sent[&key].0);
         all.iter().filter(|frame| frame.kind == kind::RST_STREAM).map(|frame| frame.stream).collect()
@@ -212,32 +237,65 @@ impl World {
     }
 }
 
-/// Clients that take nothing are cut after half a minute when the shard has no memory left, and new streams are refused
-/// until then; who takes what it is sent is not cut.
+/// Half of a put: its message is never whole.
+fn half_put(stream: u32) -> Vec<u8> {
+    let fields = request::fields("/etcdserverpb.KV/Put", "localhost");
+    let message = [&framed(&[0; 50_000])[..5], &[0; 40_000]].concat();
+    let parts = message.chunks(16_000).map(|part| data(stream, false, part));
+    std::iter::once(headers(stream, false, &fields)).chain(parts).collect::<Vec<_>>().concat()
+}
+
+/// When the shard has no memory left, those that hold much of it get no new streams, and are cut after half a minute if
+/// they neither take answers nor end requests; the others are served all the same.
 #[test]
-fn stalled_clients_are_cut_soon_when_memory_is_short() {
-    let mut world = World::new(2 << 20);
-    let slow = world.connect();
+fn who_holds_much_pays_when_memory_is_short() {
+    let mut world = World::new(100_000);
+    let (greedy, slow, good) = (world.connect(), world.connect(), world.connect());
     // A window's worth is sent, the rest waits.
-    (0..3).for_each(|number| world.get(slow, 1 + 2 * number, b"large"));
-    let good = world.connect();
-    assert!(world.front.held_bytes() > 2 << 20);
+    world.get(slow, 1, b"large");
+    for stream in [1, 3] {
+        world.send(greedy, &half_put(stream));
+    }
+    assert!(world.front.held_bytes() > 100_000);
+    world.get(greedy, 5, b"small");
+    assert_eq!((world.resets(greedy), world.reached(Bound::Memory)), (vec![5], 1));
     world.get(good, 1, b"small");
-    assert_eq!(
-        (world.resets(good), world.reached(Bound::Memory)),
-        (vec![1], 1),
-        "there is no memory for more"
-    );
     world.wait(limits::shard::STALLED_SECONDS_PRESSED - 1);
-    assert!(!world.is_closed(slow), "it has its time");
+    assert!(!world.is_closed(greedy) && !world.is_closed(slow), "they have their time");
     world.wait(2 + 2 * limits::shard::STALLED_LOOK_SECONDS);
-    assert!(world.is_closed(slow) && !world.is_closed(good));
-    assert_eq!(world.reached(Bound::Stalled), 1);
-    assert!(world.front.held_bytes() < 1 << 20, "its memory is free");
+    assert!(world.is_closed(greedy) && world.is_closed(slow) && !world.is_closed(good));
+    assert_eq!(world.reached(Bound::Stalled), 2);
+    assert!(world.front.held_bytes() < 50_000, "its memory is free");
     world.get(good, 3, b"small");
-    assert_eq!(world.resets(good), [1], "there is memory again");
-    let ended = frames(&world.sent[&good].0).iter().filter(|frame| frame.stream == 3 && frame.ends()).count();
-    assert_eq!(ended, 1);
+    let answers = frames(&world.sent[&good].0).iter().filter(|frame| frame.ends()).count();
+    assert_eq!((world.resets(good), answers), (vec![], 2), "no request of it was refused");
+}
+
+/// Who goes on with requests that are not whole is not cut.
+#[test]
+fn a_slow_upload_is_not_stalled() {
+    let mut world = World::new(10_000);
+    let slow = world.connect();
+    world.send(slow, &half_put(1));
+    for _ in 0..20 {
+        world.wait(limits::shard::STALLED_LOOK_SECONDS);
+        // New streams are refused, so the connection lives on with what it has.
+        world.send(slow, &window_update(0, 1));
+    }
+    assert!(world.front.held_bytes() > 10_000 && !world.is_closed(slow));
+}
+
+/// Values that wait to be sent lie in the key space anyway: many unread lists are not a lack of memory.
+#[test]
+fn values_that_wait_take_no_memory_of_their_own() {
+    let mut world = World::new(1 << 20);
+    let slow = world.connect();
+    (0..10).for_each(|number| world.get(slow, 1 + 2 * number, b"large"));
+    assert!(world.front.queues().session.unsent_bytes > 1 << 20);
+    assert!(world.front.held_bytes() < 100_000, "{} bytes", world.front.held_bytes());
+    let good = world.connect();
+    world.get(good, 1, b"small");
+    assert_eq!((world.resets(good), world.resets(slow), world.reached(Bound::Memory)), (vec![], vec![], 0));
 }
 
 /// With memory for it a client may take ten minutes.
@@ -264,6 +322,44 @@ fn watch(stream: u32) -> Vec<u8> {
     let fields = request::fields("/etcdserverpb.Watch/Watch", "localhost");
     let create = framed(b"\x0a\x05\x0a\x03hot");
     [headers(stream, false, &fields), data(stream, false, &create)].concat()
+}
+
+/// A client that takes no answers to its keepalives may send no more of them; when it takes them, all are answered.
+#[test]
+fn keepalives_wait_until_answers_are_taken() {
+    const MESSAGES: usize = 2_000;
+    let mut world = World::new(limits::shard::SHARD_HELD_BYTES_MAX);
+    let client = world.connect();
+    world.send(client, &hello(&[(4, 0)])[24..]);
+    let fields = request::fields("/etcdserverpb.Lease/LeaseKeepAlive", "localhost");
+    world.send(client, &headers(1, false, &fields));
+    let messages = framed(b"\x08\x01").repeat(MESSAGES);
+    let (mut window, mut asked) = (65_535, 0);
+    for _ in 0..200 {
+        if window >= messages.len() {
+            world.send(client, &data(1, false, &messages));
+            (window, asked) = (window - messages.len(), asked + MESSAGES);
+        }
+        world.answer_wishes();
+        window += world.take_windows(client, 1);
+    }
+    assert!(window < messages.len() && asked < 30 * MESSAGES, "it was held back after {asked}");
+    let unsent = world.front.queues().session.unsent_bytes;
+    assert!(unsent < 2 * limits::request::UNREAD_ANSWERS_BYTES_MAX, "{unsent} bytes wait for it");
+    world.send(client, &[window_update(0, 1 << 30), window_update(1, 1 << 30)].concat());
+    for _ in 0..10 {
+        world.answer_wishes();
+    }
+    let sent = frames(&world.sent[&client].0);
+    let answered: usize = sent
+        .iter()
+        .filter(|frame| frame.kind == kind::DATA && frame.stream == 1)
+        .map(|frame| frame.payload.len())
+        .sum();
+    let each = answered / asked;
+    assert!((10..60).contains(&each) && answered == each * asked, "{answered} bytes for {asked}");
+    window += world.take_windows(client, 1);
+    assert!(window >= messages.len(), "it may go on: {window}");
 }
 
 /// Takes what is sent on all connections, as sockets that are always empty; adds the DATA of each stream.

@@ -194,7 +194,11 @@ impl Http1 {
 
     /// Bytes that the connection holds for its client.
     pub(super) fn held_bytes(&self) -> usize {
-        self.input.capacity() + self.body.capacity() + self.unsent_bytes()
+        self.unfinished_bytes() + self.unsent_bytes()
+    }
+
+    pub(super) fn unfinished_bytes(&self) -> usize {
+        self.input.capacity() + self.body.capacity()
     }
 
     pub(super) fn set_pressed(&mut self, is_pressed: bool) {

@@ -465,7 +465,16 @@ impl Session {
         }
     }
 
-    /// Whether all sessions together hold too much: then this one takes nothing new that needs memory.
+    /// What of that are requests that the client has begun and not ended.
+    pub fn unfinished_bytes(&self) -> usize {
+        match &self.protocol {
+            Protocol::Http2(rpc) => rpc.unfinished_bytes(),
+            Protocol::Http1(http1) => http1.unfinished_bytes(),
+            Protocol::Sniffing { .. } | Protocol::Closed => 0,
+        }
+    }
+
+    /// Whether all sessions together hold too much, and this one its part of it: then this one takes nothing new that needs memory.
     pub fn set_pressed(&mut self, is_pressed: bool) {
         match &mut self.protocol {
             Protocol::Http2(rpc) => rpc.set_pressed(is_pressed),

@@ -104,6 +104,8 @@ struct Call {
     /// The application has taken the event that told it. A call that ends before is never heard of.
     delivered: bool,
     head_sent: bool,
+    /// Its answer is one message that is given in parts.
+    in_parts: bool,
     long: Long,
     /// Of it the texts only until the application is told.
     meta: Meta,
@@ -377,10 +379,15 @@ impl Rpc {
             + self.unfinished_bytes
             + self.waiting_bytes
             + self.unread.iter().map(Vec::len).sum::<usize>()
-            + self.connection.unsent_bytes()
+            + self.connection.unsent_memory()
     }
 
-    /// Whether the shard has no memory left.
+    /// Parts of messages, and messages that wait for the end of their request.
+    pub(super) fn unfinished_bytes(&self) -> usize {
+        self.unfinished_bytes + self.waiting_bytes
+    }
+
+    /// Whether the shard has no memory left, and this connection too much of it.
     pub(super) fn set_pressed(&mut self, is_pressed: bool) {
         self.is_pressed = is_pressed;
     }
@@ -726,9 +733,7 @@ impl Rpc {
         }
         let told = call.phase == Phase::Told && call.delivered;
         // Also when the answer was given but waits for windows: nobody will read it in time.
-        self.connection.drop_queue(key);
-        self.end_answer(key, Code::DeadlineExceeded, "context deadline exceeded");
-        self.has_dead_events = true;
+        self.cut_answer(key, ResetCode::Cancel, Code::DeadlineExceeded, "context deadline exceeded");
         if told {
             self.push(SessionEvent::DeadlineExceeded { stream });
         }

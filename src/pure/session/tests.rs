@@ -365,8 +365,55 @@ fn an_answered_stream_ends_once_even_if_its_bytes_still_wait() {
     client.session.send_message(StreamId(1), b"and again");
     client.session.handle_timeout(Monotonic(1_000_000_000));
     assert_eq!(client.events().len(), 0, "the application has answered");
-    assert_eq!(client.words(), ["1 [grpc-status: 4, grpc-message: context deadline exceeded] end"]);
+    assert_eq!(client.words(), ["1 reset 8"], "trailers after half a message would be a fault of ours");
     assert_eq!(client.session.unsent_bytes(), 0);
+}
+
+/// A deadline that passes while an answer is sent: a status where the client has whole messages or none, else a reset.
+#[test]
+fn a_deadline_never_puts_trailers_behind_half_a_message() {
+    let status = "1 [grpc-status: 4, grpc-message: context deadline exceeded] end";
+    let whole = ["1 [:status: 200]", "1 15"];
+    /// Window, RPC, what is answered, what is sent before the deadline and after it.
+    type Case<'a> = (u32, &'a str, &'a dyn Fn(&mut Session), &'a [&'a str], &'a str);
+    let cases: [Case; 6] = [
+        (0, "Unary", &|session| session.send_unary(StreamId(1), b"0123456789"), &whole[..1], status),
+        (
+            3,
+            "Unary",
+            &|session| session.send_unary(StreamId(1), b"0123456789"),
+            &[whole[0], "1 3"],
+            "1 reset 8",
+        ),
+        (15, "Both", &|session| session.send_message(StreamId(1), b"0123456789"), &whole, status),
+        (
+            16,
+            "Both",
+            &|session| (0..2).for_each(|_| session.send_message(StreamId(1), b"0123456789")),
+            &[whole[0], "1 16"],
+            "1 reset 8",
+        ),
+        // Of the one message a part was given, and sent.
+        (99, "Unary", &|session| begin_in_parts(session, b"01234"), &[whole[0], "1 10"], "1 reset 8"),
+        (0, "Unary", &|session| begin_in_parts(session, b"01234"), &whole[..1], status),
+    ];
+    for (window, rpc, answer, before, after) in cases {
+        let mut client = Client::greeted(&[(setting::INITIAL_WINDOW_SIZE, window)]);
+        client.send(&[head(1, rpc, &[("grpc-timeout", "1S")]), body(1, true, b"")].concat());
+        client.events();
+        answer(&mut client.session);
+        assert_eq!(client.words(), before, "{rpc} {window}");
+        client.session.handle_timeout(Monotonic(1_000_000_000));
+        assert_eq!(client.words(), [after], "{rpc} {window}");
+        client.events();
+        assert_eq!((client.session.unsent_bytes(), client.session.held_bytes()), (0, 0), "{rpc} {window}");
+    }
+}
+
+/// The begin of a message of ten bytes.
+fn begin_in_parts(session: &mut Session, part: &[u8]) {
+    assert!(session.begin_message(StreamId(1), 10));
+    session.append_pieces(StreamId(1), vec![Piece::from(part.to_vec())]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::{Call, Phase, Rpc};
+use super::{Call, Phase, ResetCode, Rpc};
 use crate::limits::http2::COPIED_PIECE_BYTES_MAX;
 use crate::pure::session::SessionEvent;
 use crate::pure::wire::grpc::gzip;
@@ -56,6 +56,7 @@ impl Rpc {
             return false;
         }
         self.begin_answer(key);
+        self.connection.app_mut(key).expect("found alive").in_parts = true;
         self.connection.send_copied(key, |copied| copied.extend_from_slice(&prefix(false, length)));
         true
     }
@@ -109,6 +110,7 @@ impl Rpc {
             encoding: call.encoding,
             delivered: call.delivered,
             head_sent: call.head_sent,
+            in_parts: call.in_parts,
             meta: Meta { deadline: call.meta.deadline, ..Meta::default() },
             ..Call::default()
         };
@@ -122,14 +124,28 @@ impl Rpc {
         }
     }
 
+    /// Ends an answer without what is queued of it: with its status; or by a reset if a part of a message was sent,
+    /// which a client would take for a fault of the server if trailers followed (grpc-go resets there, too).
+    pub(super) fn cut_answer(&mut self, key: Key, reset: ResetCode, code: Code, text: &str) {
+        let call = self.connection.app(key).expect("called for a live stream");
+        let is_unfinished = call.in_parts && call.phase != Phase::Answered;
+        let is_in_message = is_unfinished || self.connection.stream_unsent(key) > 0;
+        self.has_dead_events = true;
+        if is_in_message && self.connection.has_sent_data(key) {
+            let call = self.connection.reset(key, reset).expect("alive");
+            self.forget(&call);
+            return;
+        }
+        self.connection.drop_queue(key);
+        self.end_answer(key, code, text);
+    }
+
     /// Ends a call that broke a rule of gRPC; the application hears of it if it knows the call.
     pub(super) fn fail(&mut self, key: Key, status: &Status) {
         let Some(stream) = self.connection.stream_of(key) else { return };
         let call = self.connection.app(key).expect("alive");
         let (told, delivered) = (call.phase == Phase::Told, call.delivered);
-        self.connection.drop_queue(key);
-        self.end_answer(key, status.code, &status.text);
-        self.has_dead_events = true;
+        self.cut_answer(key, ResetCode::Internal, status.code, &status.text);
         if told {
             // As bad as a reset: work was begun for nothing.
             self.connection.charge_reset();

@@ -8,7 +8,7 @@ use super::frame::{self, FrameHead, HEAD_BYTES, INITIAL_WINDOW, PREFACE, WINDOW_
 use super::guard::{Bucket, PingGuard, PingPolicy};
 use super::head::{Judge, Part};
 use super::settings::PeerSettings;
-use super::streams::{Finish, State, Stream, StreamId, Streams};
+use super::streams::{Finish, QueueMemory, State, Stream, StreamId, Streams};
 use crate::limits::http2::{
     ANSWER_BYTES_MAX, CHEAP_FRAMES_BURST, CHEAP_FRAMES_PER_SECOND, CONNECTION_SEND_BYTES_MAX,
     CONNECTION_WINDOW_BYTES, CONTINUATION_FRAMES_MAX, CONTROL_REPLIES_MAX, FRAME_BYTES_MAX,
@@ -229,8 +229,8 @@ pub struct Connection<T> {
     pub(super) ready: VecDeque<Key>,
     /// Sum of `queue_bytes` of all streams.
     pub(super) queued_bytes: usize,
-    /// Memory of what is queued on streams, endless ones apart.
-    pub(super) answer_bytes: usize,
+    /// Memory of what is queued on streams.
+    pub(super) queue_memory: QueueMemory,
     /// Streams whose producers asked for room and have it.
     pub(super) rooms: VecDeque<StreamId>,
     pub(super) ping_guard: PingGuard,
@@ -292,7 +292,7 @@ impl<T: Default> Connection<T> {
             control_replies: 0,
             ready: VecDeque::new(),
             queued_bytes: 0,
-            answer_bytes: 0,
+            queue_memory: QueueMemory::default(),
             rooms: VecDeque::new(),
             ping_guard: PingGuard::default(),
             cheap_frames: Bucket::new(CHEAP_FRAMES_BURST, CHEAP_FRAMES_PER_SECOND, now),
@@ -525,7 +525,7 @@ impl<T: Default> Connection<T> {
 
     /// Takes all live streams out, for the end of the connection.
     pub fn take_all(&mut self) -> Vec<(StreamId, T)> {
-        (self.queued_bytes, self.answer_bytes) = (0, 0);
+        (self.queued_bytes, self.queue_memory) = (0, QueueMemory::default());
         self.ready.clear();
         let keys = self.streams.keys();
         let taken = keys.into_iter().filter_map(|key| self.streams.remove(key, Finish::ByPeer));
@@ -1115,7 +1115,7 @@ impl<T: Default> Connection<T> {
     pub(super) fn remove(&mut self, key: Key, finish: Finish) -> Option<Stream<T>> {
         let stream = self.streams.remove(key, finish)?;
         self.queued_bytes -= stream.queue_bytes;
-        self.answer_bytes -= stream.answer_memory();
+        *self.queue_memory.of(stream.is_endless) -= stream.queue_memory();
         if self.streams.len() == 0 {
             // A connection that was busy once keeps no memory for it.
             self.streams.trim();

@@ -62,8 +62,8 @@ impl<T: Default> Connection<T> {
     /// Lets `queue` add to what waits on a live stream.
     fn with_outbound<R>(&mut self, key: Key, queue: impl FnOnce(&mut Outbound) -> R) -> Option<R> {
         let stream = self.streams.get_mut(key)?;
-        if stream.out.is_none() && !stream.is_endless {
-            self.answer_bytes += OUTBOUND_BYTES;
+        if stream.out.is_none() {
+            *self.queue_memory.of(stream.is_endless) += OUTBOUND_BYTES;
         }
         let out = stream.out.get_or_insert_with(Outbound::new);
         assert!(matches!(out.end, End::Unknown), "nothing follows the end");
@@ -74,9 +74,7 @@ impl<T: Default> Connection<T> {
         let stream = self.streams.get_mut(key).expect("called for a live stream");
         stream.queue_bytes += length;
         self.queued_bytes += length;
-        if !stream.is_endless {
-            self.answer_bytes += memory;
-        }
+        *self.queue_memory.of(stream.is_endless) += memory;
         self.make_ready(key);
     }
 
@@ -134,7 +132,7 @@ impl<T: Default> Connection<T> {
     pub fn drop_queue(&mut self, key: Key) {
         if let Some(stream) = self.streams.get_mut(key) {
             self.queued_bytes -= stream.queue_bytes;
-            self.answer_bytes -= stream.answer_memory();
+            *self.queue_memory.of(stream.is_endless) -= stream.queue_memory();
             stream.queue_bytes = 0;
             stream.out = None;
         }
@@ -182,7 +180,17 @@ impl<T: Default> Connection<T> {
 
     /// Memory of answers that wait to be sent, those of endless streams apart.
     pub fn answer_bytes(&self) -> usize {
-        self.answer_bytes + self.output.len()
+        self.queue_memory.answers + self.output.len()
+    }
+
+    /// Memory of all that waits to be sent: less than its bytes, as far as others hold those too.
+    pub fn unsent_memory(&self) -> usize {
+        self.answer_bytes() + self.queue_memory.endless
+    }
+
+    /// A part of a stream's body was sent; false for a dead stream.
+    pub fn has_sent_data(&self, key: Key) -> bool {
+        self.streams.get(key).is_some_and(|stream| stream.data_sent)
     }
 
     /// True when the client takes too little for more answers to be made. Streams that it does not read hold the
@@ -292,6 +300,7 @@ impl<T: Default> Connection<T> {
                 out.front_sent = 0;
             }
         }
+        stream.data_sent = true;
         stream.queue_bytes -= length;
         stream.send_window -= length as i64;
         if stream.room_wanted && stream.queue_bytes <= self.config.send.stream / 2 {
@@ -303,9 +312,7 @@ impl<T: Default> Connection<T> {
             freed += out.memory();
             trailers = std::mem::replace(&mut out.end, End::Unknown);
         }
-        if !stream.is_endless {
-            self.answer_bytes -= freed;
-        }
+        *self.queue_memory.of(stream.is_endless) -= freed;
         if finished {
             stream.out = None;
         }

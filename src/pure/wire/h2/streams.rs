@@ -94,6 +94,8 @@ pub(super) struct Stream<T> {
     pub(super) room_wanted: bool,
     /// Its answers follow no request of their own: others don't wait for them.
     pub(super) is_endless: bool,
+    /// A part of its answer's body was sent.
+    pub(super) data_sent: bool,
     /// What the client may still send us.
     pub(super) receive_window: i32,
     /// What we owe the client in WINDOW_UPDATE; negative while messages wait for the application.
@@ -116,6 +118,7 @@ impl<T: Default> Stream<T> {
             in_ready: false,
             room_wanted: false,
             is_endless: false,
+            data_sent: false,
             receive_window: i32::try_from(receive_window).expect("windows stay below 2^31"),
             credit: 0,
             body_left: None,
@@ -128,12 +131,24 @@ impl<T: Default> Stream<T> {
 }
 
 impl<T> Stream<T> {
-    /// Memory of what is queued, if requests wait for it.
-    pub(super) fn answer_memory(&self) -> usize {
-        match &self.out {
-            Some(out) if !self.is_endless => out.memory(),
-            Some(_) | None => 0,
-        }
+    /// Memory of what is queued.
+    pub(super) fn queue_memory(&self) -> usize {
+        self.out.as_ref().map_or(0, |out| out.memory())
+    }
+}
+
+/// Memory of what is queued on all streams.
+#[derive(Debug, Default)]
+pub(super) struct QueueMemory {
+    /// Of answers that requests wait for.
+    pub(super) answers: usize,
+    pub(super) endless: usize,
+}
+
+impl QueueMemory {
+    /// The sum that a stream counts in.
+    pub(super) fn of(&mut self, is_endless: bool) -> &mut usize {
+        if is_endless { &mut self.endless } else { &mut self.answers }
     }
 }
 
