@@ -1,13 +1,14 @@
 //! Which way a log write is made durable: the quicker one of two, as the machine is just now.
 //!
 //! Owns: what the writes took of late. Takes: how long each took. Gives: the way of the next.
-//! Always true: the flag is used unless it is refused or was slower than its rival; a pause from it ends.
+//! Always true: the flag is used unless it is refused, or was slower than its rival, or the loop is busy; a pause from it
+//! ends.
 //! Not here: clocks, the writes (`writes`).
 //!
 //! `RWF_DSYNC` costs one sleep less than a write and an `fdatasync`. But behind an asynchronous write the kernel leaves
 //! the flush to a worker bound to one processor, and a program that does nothing but compute there keeps it waiting
-//! until the next tick: 4 ms (at 250 Hz) in place of 0.2. A worker that serves an `fdatasync` of the ring may run anywhere
-//! (decision 0009).
+//! until the next tick: 4 ms (at 250 Hz) in place of 0.2. A worker that serves an `fdatasync` of the ring may run anywhere,
+//! and has its loop's short turns on a processor; so it ends sooner also beside a loop that does not sleep (decision 0009).
 
 use std::time::Duration;
 
@@ -73,9 +74,14 @@ impl Flush {
         }
     }
 
-    /// The way of the next write.
-    pub(super) fn way(&self) -> Durability {
-        if self.flag_works == Some(false) || self.paused > 0 { Durability::Sync } else { Durability::Write }
+    /// The way of the next write, by a loop that sleeps until it has ended or is busy with other work.
+    pub(super) fn way(&self, is_busy: bool) -> Durability {
+        let is_flag_slow = self.paused > 0 || is_busy;
+        match self.flag_works {
+            Some(false) => Durability::Sync,
+            Some(true) if is_flag_slow => Durability::Sync,
+            Some(true) | None => Durability::Write,
+        }
     }
 
     /// True until one write with the flag has ended.
@@ -148,11 +154,26 @@ mod tests {
     fn with_flag(flush: &mut Flush, writes: u32, flag: Duration, sync: Duration) -> u32 {
         let mut count = 0;
         for _ in 0..writes {
-            let way = flush.way();
+            let way = flush.way(false);
             count += u32::from(way == Durability::Write);
             flush.took(way, if way == Durability::Write { flag } else { sync });
         }
         count
+    }
+
+    #[test]
+    fn a_busy_loop_uses_no_flag() {
+        let mut flush = Flush::new();
+        assert_eq!(flush.way(true), Durability::Write, "the first write tries it");
+        flush.tried(true);
+        for _ in 0..1_000 {
+            assert_eq!(flush.way(true), Durability::Sync);
+            flush.took(Durability::Sync, QUICK);
+        }
+        assert_eq!(flush.way(false), Durability::Write);
+        let mut refused = Flush::new();
+        refused.tried(false);
+        assert_eq!((refused.way(true), refused.way(false)), (Durability::Sync, Durability::Sync));
     }
 
     #[test]
@@ -176,13 +197,13 @@ mod tests {
         with_flag(&mut flush, 20 * FLAG_PAUSE_WRITES_MAX, SLOW, QUICK);
         assert_eq!(with_flag(&mut flush, 10 * (FLAG_PAUSE_WRITES_MAX + 1), SLOW, QUICK), 10);
         // The processor is free again: after the pause that is under way.
-        while flush.way() == Durability::Sync {
+        while flush.way(false) == Durability::Sync {
             flush.took(Durability::Sync, QUICK);
         }
         assert_eq!(with_flag(&mut flush, pause, QUICK, QUICK), pause);
         // The next time begins small.
         assert_eq!(with_flag(&mut flush, 2 + pause, SLOW, QUICK), 2);
-        assert_eq!(flush.way(), Durability::Write);
+        assert_eq!(flush.way(false), Durability::Write);
     }
 
     #[test]
@@ -190,7 +211,7 @@ mod tests {
         let mut flush = tried();
         let (mut slow, writes) = (0, 100_000);
         for turn in 0..writes {
-            let way = flush.way();
+            let way = flush.way(false);
             let meets = way == Durability::Write && turn % 20 == 0;
             slow += u32::from(meets);
             flush.took(way, if meets { SLOW } else { QUICK });
@@ -215,7 +236,7 @@ mod tests {
     #[test]
     fn where_the_flag_is_refused_there_is_no_choice() {
         let mut flush = Flush::new();
-        assert_eq!((flush.way(), flush.is_untried()), (Durability::Write, true));
+        assert_eq!((flush.way(false), flush.is_untried()), (Durability::Write, true));
         flush.tried(false);
         assert_eq!(with_flag(&mut flush, 10_000, QUICK, SLOW), 0);
     }

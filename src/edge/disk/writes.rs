@@ -44,6 +44,8 @@ pub(crate) struct LogWrites {
     depth: usize,
     pool: Pool,
     flush: Flush,
+    /// The loop goes on without sleeping.
+    is_busy: bool,
     failed: bool,
     bytes: u64,
 }
@@ -81,6 +83,7 @@ impl LogWrites {
             depth,
             pool: Pool::new(REGISTERED_BUFFERS, REGISTERED_BUFFER_BYTES),
             flush: Flush::new(),
+            is_busy: false,
             failed: false,
             bytes,
         })
@@ -107,6 +110,11 @@ impl LogWrites {
         pooled.unwrap_or_else(|| AlignedBuffer::new(capacity))
     }
 
+    /// Whether the loop goes on without sleeping while the next writes are under way.
+    pub(crate) fn set_busy(&mut self, is_busy: bool) {
+        self.is_busy = is_busy;
+    }
+
     /// Queues a write.
     pub(crate) fn push(&mut self, token: u64, segment: u64, offset: u64, buffer: AlignedBuffer) {
         assert!(offset.is_multiple_of(BLOCK_BYTES as u64) && buffer.len().is_multiple_of(BLOCK_BYTES));
@@ -122,7 +130,7 @@ impl LogWrites {
     pub(crate) fn submit(&mut self) -> Option<Submission<'_>> {
         let durability = match self.data.log().syncs() {
             Syncs::Off => Durability::None,
-            Syncs::On => self.flush.way(),
+            Syncs::On => self.flush.way(self.is_busy),
         };
         // Durable by itself, whatever else is under way (hazard H3).
         let overlaps = |durability| match durability {
@@ -403,11 +411,11 @@ mod tests {
         push(&mut writes, 1..=6);
         assert_eq!(submitted(&mut writes), [(0, Durability::Write)]);
         writes.completed(0, Ok(BLOCK_BYTES));
-        while writes.flush.way() == Durability::Write {
+        while writes.flush.way(false) == Durability::Write {
             writes.flush.took(Durability::Write, Duration::from_mins(1));
         }
         assert_eq!(submitted(&mut writes), [(1, Durability::Sync)]);
-        while writes.flush.way() == Durability::Sync {
+        while writes.flush.way(false) == Durability::Sync {
             writes.flush.took(Durability::Sync, Duration::from_mins(1));
         }
         assert!(submitted(&mut writes).is_empty(), "the sync of 1 says nothing of a later write");

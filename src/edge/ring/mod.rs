@@ -187,6 +187,9 @@ impl Io for Ring {
     }
 
     fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion<OwnedFd>>) {
+        if let Some(log) = &mut self.log {
+            log.writes().set_busy(timeout == Some(Duration::ZERO));
+        }
         self.pool.recycle();
         self.sockets.arm_starved(&mut self.queue, self.pool.free());
         let resume = self.sockets.resume_accepting(&mut self.queue, self.now);

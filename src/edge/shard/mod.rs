@@ -181,8 +181,14 @@ impl<I: Io> Loop<I> {
         busy |= self.turn_shard(now);
         self.gather_metrics(now);
         self.pass_wishes();
-        busy |= self.read();
-        busy |= self.submit_sends(limits::shard::SEND_BYTES_PER_TURN);
+        // What came meanwhile waits for a part of the long reads, or for a part of the long sends, not for both.
+        if self.shard.as_ref().is_some_and(|shard| shard.front.has_bulk()) {
+            busy |= self.submit_sends(limits::shard::SEND_BYTES_PER_TURN);
+            busy |= self.is_reading();
+        } else {
+            busy |= self.read();
+            busy |= self.submit_sends(0);
+        }
         if let Some(First { sequencer, .. }) = &self.first {
             busy |= sequencer.has_wishes();
         }
@@ -384,9 +390,13 @@ impl<I: Io> Loop<I> {
         }
     }
 
+    fn is_reading(&self) -> bool {
+        self.shard.as_ref().is_some_and(|shard| shard.front.is_reading())
+    }
+
     /// Long reads go on, once the short answers are on their way; true if some are left.
     fn read(&mut self) -> bool {
-        if !self.shard.as_ref().is_some_and(|shard| shard.front.is_reading()) {
+        if !self.is_reading() {
             return false;
         }
         self.submit_sends(0);
