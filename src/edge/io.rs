@@ -298,8 +298,8 @@ impl fmt::Display for SetupError {
         match self {
             SetupError::Forbidden(step, error) => write!(
                 formatter,
-                "io_uring is forbidden for this process (failed to {step}: {error}): set the sysctl kernel.io_uring_disabled to 0, \
-                 or run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and \
+                "io_uring is forbidden for this process (failed to {step}: {error}): set the sysctl \
+                 kernel.io_uring_disabled to 0, or run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and \
                  io_uring_register (Docker: --security-opt seccomp=...)"
             ),
             SetupError::Absent => formatter.write_str(

@@ -46,7 +46,8 @@ impl Drop for EndsWithItsThread {
 }
 
 impl Crew {
-    /// Starts the threads of all cores but the first, on edges of this `kind`. `cpus`: one for each core if they are to be pinned.
+    /// Starts the threads of all cores but the first, on edges of this `kind`. `cpus`: one for each core if they are to
+    /// be pinned.
     ///
     /// # Errors
     /// Why a thread could not be set up.

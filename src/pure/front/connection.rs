@@ -35,7 +35,8 @@ pub(super) struct Connection {
     is_in_handshake: bool,
     /// What of the session was added to what the shard holds.
     held_bytes: usize,
-    /// How much was sent and received when it was last looked at, and since when that has not changed though more waits.
+    /// How much was sent and received when it was last looked at, and since when that has not changed though more
+    /// waits.
     sent_seen: u64,
     received_seen: u64,
     stalled_since: Option<Monotonic>,

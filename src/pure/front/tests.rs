@@ -271,15 +271,14 @@ fn who_holds_much_pays_when_memory_is_short() {
     assert_eq!((world.resets(good), answers), (vec![], 2), "no request of it was refused");
 }
 
-/// Who goes on with requests that are not whole is not cut.
+/// A client that is heard of is not cut for what it has begun.
 #[test]
-fn a_slow_upload_is_not_stalled() {
+fn a_client_that_is_heard_of_is_not_stalled() {
     let mut world = World::new(10_000);
     let slow = world.connect();
     world.send(slow, &half_put(1));
     for _ in 0..20 {
         world.wait(limits::shard::STALLED_LOOK_SECONDS);
-        // New streams are refused, so the connection lives on with what it has.
         world.send(slow, &window_update(0, 1));
     }
     assert!(world.front.held_bytes() > 10_000 && !world.is_closed(slow));

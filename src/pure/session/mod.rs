@@ -474,7 +474,8 @@ impl Session {
         }
     }
 
-    /// Whether all sessions together hold too much, and this one its part of it: then this one takes nothing new that needs memory.
+    /// Whether all sessions together hold too much, and this one its part of it: then it takes nothing new that needs
+    /// memory.
     pub fn set_pressed(&mut self, is_pressed: bool) {
         match &mut self.protocol {
             Protocol::Http2(rpc) => rpc.set_pressed(is_pressed),
