@@ -263,6 +263,9 @@ pub mod log {
     pub const FLAG_PAUSE_WRITES_MAX: u32 = 65_536;
     /// Writes with the flag that are not looked at after both ways were found slow.
     pub const FLAG_PARDONED_WRITES: u32 = 1_024;
+    /// Turns in a row that a loop makes without sleeping before its writes are followed by an `fdatasync`: it has more
+    /// work than what a write itself brings about.
+    pub const FLAG_BUSY_TURNS: u32 = 64;
     /// Segments that the helper thread is asked to prepare at a time. Beyond: a bug, the loop asks for one.
     pub const PREPARATIONS_MAX: usize = 8;
 

@@ -74,7 +74,7 @@ impl Flush {
         }
     }
 
-    /// The way of the next write, by a loop that sleeps until it has ended or is busy with other work.
+    /// The way of the next write, by a loop that sleeps until it has ended, or has been busy with other work for long.
     pub(super) fn way(&self, is_busy: bool) -> Durability {
         let is_flag_slow = self.paused > 0 || is_busy;
         match self.flag_works {

@@ -16,7 +16,7 @@ use super::{DataDirectory, Durability, Helper, SegmentFile, Syncs};
 use crate::edge::buffer::{AlignedBuffer, Pool};
 use crate::edge::clock::Clock;
 use crate::edge::io::{Completion, SetupError, Waker};
-use crate::limits::log::{BLOCK_BYTES, REGISTERED_BUFFER_BYTES, REGISTERED_BUFFERS};
+use crate::limits::log::{BLOCK_BYTES, FLAG_BUSY_TURNS, REGISTERED_BUFFER_BYTES, REGISTERED_BUFFERS};
 use crate::stdx::time::Monotonic;
 
 /// A write to be carried out now.
@@ -44,8 +44,8 @@ pub(crate) struct LogWrites {
     depth: usize,
     pool: Pool,
     flush: Flush,
-    /// The loop goes on without sleeping.
-    is_busy: bool,
+    /// Turns of the loop since it slept.
+    busy_turns: u32,
     failed: bool,
     bytes: u64,
 }
@@ -83,7 +83,7 @@ impl LogWrites {
             depth,
             pool: Pool::new(REGISTERED_BUFFERS, REGISTERED_BUFFER_BYTES),
             flush: Flush::new(),
-            is_busy: false,
+            busy_turns: 0,
             failed: false,
             bytes,
         })
@@ -110,9 +110,9 @@ impl LogWrites {
         pooled.unwrap_or_else(|| AlignedBuffer::new(capacity))
     }
 
-    /// Whether the loop goes on without sleeping while the next writes are under way.
-    pub(crate) fn set_busy(&mut self, is_busy: bool) {
-        self.is_busy = is_busy;
+    /// A turn of the loop begins, which may sleep first or goes on at once.
+    pub(crate) fn note_turn(&mut self, may_sleep: bool) {
+        self.busy_turns = if may_sleep { 0 } else { self.busy_turns.saturating_add(1) };
     }
 
     /// Queues a write.
@@ -130,7 +130,7 @@ impl LogWrites {
     pub(crate) fn submit(&mut self) -> Option<Submission<'_>> {
         let durability = match self.data.log().syncs() {
             Syncs::Off => Durability::None,
-            Syncs::On => self.flush.way(self.is_busy),
+            Syncs::On => self.flush.way(self.busy_turns >= FLAG_BUSY_TURNS),
         };
         // Durable by itself, whatever else is under way (hazard H3).
         let overlaps = |durability| match durability {
@@ -422,6 +422,26 @@ mod tests {
         writes.completed(1, Ok(BLOCK_BYTES));
         assert!(submitted(&mut writes).len() > 1);
         assert_eq!(given_out(&mut writes), [1, 2]);
+    }
+
+    #[test]
+    fn a_loop_that_does_not_sleep_for_long_writes_without_the_flag() {
+        let scratch = Scratch::new("busy");
+        let mut writes = writes(&scratch, 1, true);
+        push(&mut writes, 1..=4);
+        let mut way_after = |number: u64, busy_turns: u32| {
+            (0..busy_turns).for_each(|_| writes.note_turn(false));
+            let [(submitted, way)] = submitted(&mut writes)[..] else { panic!("one at a time") };
+            assert_eq!(submitted, number);
+            writes.completed(number, Ok(BLOCK_BYTES));
+            way
+        };
+        assert_eq!(way_after(0, 0), Durability::Write);
+        assert_eq!(way_after(1, FLAG_BUSY_TURNS - 1), Durability::Write);
+        assert_eq!(way_after(2, 1), Durability::Sync);
+        writes.note_turn(true);
+        let last = submitted(&mut writes);
+        assert_eq!(last, [(3, Durability::Write)]);
     }
 
     #[test]

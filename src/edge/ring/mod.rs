@@ -188,7 +188,7 @@ impl Io for Ring {
 
     fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion<OwnedFd>>) {
         if let Some(log) = &mut self.log {
-            log.writes().set_busy(timeout == Some(Duration::ZERO));
+            log.writes().note_turn(timeout != Some(Duration::ZERO));
         }
         self.pool.recycle();
         self.sockets.arm_starved(&mut self.queue, self.pool.free());
