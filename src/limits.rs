@@ -320,7 +320,7 @@ pub mod shard {
     /// (without the values that the key space holds anyway). Beyond: of connections that hold more than their share of
     /// half of it, new streams are refused with REFUSED_STREAM, streams whose messages are unfinished are reset when
     /// they add to them, and HTTP/1 bodies get 503; stalled clients are cut sooner, also those that don't end
-    /// requests. The others are served: together they hold no more than the other half.
+    /// requests. The others are served: together they hold at most half as much again.
     pub const SHARD_HELD_BYTES_MAX: usize = 512 << 20;
     /// Seconds for which a client may take nothing of what waits for it. Beyond: closed; a watch then resumes by
     /// revision.

@@ -299,8 +299,8 @@ impl fmt::Display for SetupError {
             SetupError::Forbidden(step, error) => write!(
                 formatter,
                 "io_uring is forbidden for this process (failed to {step}: {error}): set the sysctl \
-                 kernel.io_uring_disabled to 0, or run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and \
-                 io_uring_register (Docker: --security-opt seccomp=...)"
+                 kernel.io_uring_disabled to 0, or run the container with a seccomp profile that allows \
+                 io_uring_setup, io_uring_enter and io_uring_register (Docker: --security-opt seccomp=...)"
             ),
             SetupError::Absent => formatter.write_str(
                 "this kernel or sandbox has no io_uring (ENOSYS): run on Linux 6.1 or later, outside of sandboxes \

@@ -91,7 +91,9 @@ fn answer(session: &mut Session, event: SessionEvent, turn: usize, now: Monotoni
         SessionEvent::Message { stream, .. } => {
             match turn % 5 {
                 0 => session.hold_messages(stream),
-                1 => session.release_messages(stream),
+                1 => {
+                    session.release_messages(stream);
+                }
                 _ => {}
             }
             session.send_message(stream, b"message");

@@ -76,11 +76,9 @@ impl Flush {
 
     /// The way of the next write, by a loop that sleeps until it has ended, or has been busy with other work for long.
     pub(super) fn way(&self, is_busy: bool) -> Durability {
-        let is_flag_slow = self.paused > 0 || is_busy;
         match self.flag_works {
-            Some(false) => Durability::Sync,
-            Some(true) if is_flag_slow => Durability::Sync,
-            Some(true) | None => Durability::Write,
+            Some(works) if !works || self.paused > 0 || is_busy => Durability::Sync,
+            Some(_) | None => Durability::Write,
         }
     }
 

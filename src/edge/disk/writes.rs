@@ -44,7 +44,7 @@ pub(crate) struct LogWrites {
     depth: usize,
     pool: Pool,
     flush: Flush,
-    /// Turns of the loop since it slept.
+    /// Turns of the loop since it slept; 0 where the log has a thread of its own.
     busy_turns: u32,
     failed: bool,
     bytes: u64,

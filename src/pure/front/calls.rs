@@ -46,9 +46,8 @@ pub(super) enum State {
     RangeStream(Box<StreamRead>),
     /// A watch stream.
     Watch { hub_stream: StreamKey },
-    /// A keepalive stream: renewals not yet answered, whether the client sends no more, and whether its requests wait
-    /// until it takes answers.
-    KeepAlive { unanswered: usize, half_closed: bool, is_held: bool },
+    /// A keepalive stream: renewals not yet answered, and whether the client sends no more.
+    KeepAlive { unanswered: usize, half_closed: bool },
     /// A health watch: says its state once and stays open.
     Health,
 }

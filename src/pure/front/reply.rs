@@ -129,7 +129,7 @@ impl Front {
         // A stream that ended meanwhile is gone.
         let Some(call) = self.calls.get_mut(of) else { return };
         let (connection, stream) = (call.connection, call.stream);
-        let State::KeepAlive { unanswered, half_closed, .. } = &mut call.state else { return };
+        let State::KeepAlive { unanswered, half_closed } = &mut call.state else { return };
         *unanswered -= 1;
         let ends = *half_closed && *unanswered == 0;
         let ttl = match reply {
@@ -149,8 +149,9 @@ impl Front {
                     );
                     if ends {
                         front.end_stream(connection, of, &Status::OK);
-                    } else {
-                        front.pace_keepalives(connection, of);
+                    } else if front.pace_keepalives(connection, of) {
+                        // In the next turn, also when nothing else comes of this client.
+                        front.starve(connection);
                     }
                 }
                 Err(status) => front.end_stream(connection, of, &status),

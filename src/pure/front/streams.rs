@@ -75,7 +75,7 @@ impl Front {
     ) {
         let state = match rpc {
             Rpc::Watch => State::Watch { hub_stream: self.hub.open_stream(now, &mut self.prng) },
-            Rpc::LeaseKeepAlive => State::KeepAlive { unanswered: 0, half_closed: false, is_held: false },
+            Rpc::LeaseKeepAlive => State::KeepAlive { unanswered: 0, half_closed: false },
             _ => unreachable!("the table has no other client stream of this version"),
         };
         let hub_stream = match &state {
@@ -143,13 +143,15 @@ impl Front {
             Ok(WatchRequest::Progress) => self.hub.request_progress(hub_stream, &view.kv),
         }
         let has_room = self.deliver_to(connection, call, view);
-        // Events have their own bound; what is left are answers to requests: no more of those until the client has
-        // read. As in etcd, whose stream is not read while its answers wait.
-        if !has_room && self.hub.queued_bytes(hub_stream) > limits::request::UNREAD_ANSWERS_BYTES_MAX {
-            // Room was asked for, and is told of.
-            let stream = self.calls.get(call).map(|call| call.stream);
-            stream.into_iter().for_each(|stream| connection.session.hold_messages(stream));
-        }
+        self.pace_watches(connection, call, hub_stream, has_room);
+    }
+
+    /// Paces a stream of watches after what it had was given to a client with room for all of it, or else not: then
+    /// room was asked for, and is told of. Events have their own bound; what counts here are answers to requests.
+    fn pace_watches(&self, connection: &mut Connection, call: Key, hub_stream: StreamKey, has_room: bool) {
+        let Some(stream) = self.calls.get(call).map(|call| call.stream) else { return };
+        let waiting = if has_room { 0 } else { self.hub.queued_bytes(hub_stream) };
+        pace(connection, stream, waiting);
     }
 
     fn watch_create(&mut self, hub_stream: StreamKey, request: WatchCreateRequest, view: &View) {
@@ -217,47 +219,32 @@ impl Front {
             Some(State::Watch { hub_stream }) => {
                 let hub_stream = *hub_stream;
                 let has_room = self.deliver_to(connection, key, view);
-                let Some(stream) = self.calls.get(key).map(|call| call.stream) else { return };
-                let queued = self.hub.queued_bytes(hub_stream);
-                if has_room || queued <= limits::request::UNREAD_ANSWERS_BYTES_MAX / 2 {
-                    connection.session.release_messages(stream);
-                }
+                self.pace_watches(connection, key, hub_stream, has_room);
             }
-            Some(State::KeepAlive { .. }) => self.pace_keepalives(connection, key),
+            Some(State::KeepAlive { .. }) => {
+                self.pace_keepalives(connection, key);
+            }
             Some(State::RangeStream(_) | State::Answering(_)) => self.resume_read(key),
             _ => {}
         }
     }
 
-    /// Holds the requests of a stream whose client does not take the answers, or lets them go on.
-    pub(super) fn pace_keepalives(&mut self, connection: &mut Connection, key: Key) {
-        let Some(call) = self.calls.get_mut(key) else { return };
-        let (stream, State::KeepAlive { unanswered, is_held, .. }) = (call.stream, &mut call.state) else {
-            return;
-        };
-        let waiting = *unanswered * KEEPALIVE_ANSWER_BYTES + connection.session.stream_unsent(stream);
-        let bound = limits::request::UNREAD_ANSWERS_BYTES_MAX;
-        let was_held = std::mem::replace(is_held, waiting > if *is_held { bound / 2 } else { bound });
-        match (was_held, *is_held) {
-            (false, true) => connection.session.hold_messages(stream),
-            (true, false) => {
-                connection.session.release_messages(stream);
-                // What was held is taken in the next turn, also when nothing else comes of this client.
-                self.starve(connection);
-                return;
-            }
-            (true, true) | (false, false) => {}
-        }
-        if was_held || waiting > bound {
+    /// Paces a stream of keepalives. True: requests that were held have to be taken now.
+    pub(super) fn pace_keepalives(&mut self, connection: &mut Connection, key: Key) -> bool {
+        let Some(call) = self.calls.get(key) else { return false };
+        let (stream, State::KeepAlive { unanswered, .. }) = (call.stream, &call.state) else { return false };
+        let waiting = unanswered * KEEPALIVE_ANSWER_BYTES + connection.session.stream_unsent(stream);
+        if waiting > limits::request::UNREAD_ANSWERS_BYTES_MAX / 2 {
             connection.session.want_room(stream);
         }
+        pace(connection, stream, waiting)
     }
 
     /// A stream's client sends no more. Watches go on until the client cancels; keepalives end.
     pub(super) fn half_closed(&mut self, connection: &mut Connection, stream: StreamId) {
         let Some(key) = connection.calls.get(&stream).copied() else { return };
         let Some(call) = self.calls.get_mut(key) else { return };
-        if let State::KeepAlive { unanswered, half_closed, .. } = &mut call.state {
+        if let State::KeepAlive { unanswered, half_closed } = &mut call.state {
             *half_closed = true;
             if *unanswered == 0 {
                 self.end_stream(connection, key, &Status::OK);
@@ -295,6 +282,16 @@ impl Front {
             front.after_events(connection);
         });
     }
+}
+
+/// Holds a stream's requests while so many bytes of its answers wait, or lets them go on: true if they were held. As in
+/// etcd, whose streams are not read while their answers wait.
+fn pace(connection: &mut Connection, stream: StreamId, waiting: usize) -> bool {
+    let bound = limits::request::UNREAD_ANSWERS_BYTES_MAX;
+    if waiting > bound {
+        connection.session.hold_messages(stream);
+    }
+    waiting <= bound / 2 && connection.session.release_messages(stream)
 }
 
 /// Bytes that a watch stream's client has room for: none until it has taken most of what it was given before, then

@@ -224,10 +224,11 @@ impl Session {
         }
     }
 
-    /// Takes [`Session::hold_messages`] back.
-    pub fn release_messages(&mut self, stream: StreamId) {
-        if let Protocol::Http2(rpc) = &mut self.protocol {
-            rpc.release_messages(stream);
+    /// Takes [`Session::hold_messages`] back. False: it was not in force.
+    pub fn release_messages(&mut self, stream: StreamId) -> bool {
+        match &mut self.protocol {
+            Protocol::Http2(rpc) => rpc.release_messages(stream),
+            Protocol::Sniffing { .. } | Protocol::Http1(_) | Protocol::Closed => false,
         }
     }
 

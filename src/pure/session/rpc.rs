@@ -416,17 +416,18 @@ impl Rpc {
         self.connection.app_mut(key).expect("found alive").rare().is_held = true;
     }
 
-    pub(super) fn release_messages(&mut self, stream: StreamId) {
-        let Some(key) = self.find_unanswered(stream) else { return };
+    pub(super) fn release_messages(&mut self, stream: StreamId) -> bool {
+        let Some(key) = self.find_unanswered(stream) else { return false };
         let call = self.connection.app_mut(key).expect("found alive");
         if !call.is_held() {
-            return;
+            return false;
         }
         let rare = call.rare();
         rare.is_held = false;
         let (input, end) = (mem::take(&mut rare.held_input), mem::take(&mut rare.held_end));
         self.unfinished_bytes -= input.capacity();
         self.take_data(key, &input, end, 0);
+        true
     }
 
     pub(super) fn is_closed(&self) -> bool {
