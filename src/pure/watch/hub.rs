@@ -36,6 +36,9 @@ pub struct Hub {
     ticks: BTreeSet<(Monotonic, StreamKey)>,
 }
 
+/// Watchers of closed streams that a new one takes out.
+const CLOSED_PER_CREATE: u32 = 2;
+
 /// Numbers for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -116,6 +119,8 @@ impl Hub {
         permitted: Result<(), String>,
         view: &KvView,
     ) -> Option<i64> {
+        // However many come between two slices, those that have gone become fewer.
+        self.take_out(&mut Work::new(CLOSED_PER_CREATE));
         let stream = self.registry.streams.get(key.0)?;
         let start_key: &[u8] = if request.key.is_empty() { b"\0" } else { &request.key };
         let interval = match &request.range_end[..] {
@@ -458,19 +463,26 @@ impl Hub {
         step
     }
 
+    /// Takes out watchers of closed streams, a unit each.
+    fn take_out(&mut self, work: &mut Work) {
+        while let Some(numbers) = self.closing.front_mut() {
+            let Some(number) = numbers.next() else {
+                self.closing.pop_front();
+                continue;
+            };
+            self.remove(number);
+            work.charge(1);
+            if work.is_spent() {
+                return;
+            }
+        }
+    }
+
     /// Takes out watchers of closed streams, and lets blocked watchers go on whose streams have room.
     fn run_chores(&mut self, work: &mut Work) -> Step<()> {
-        while let Some(numbers) = self.closing.front_mut() {
-            if work.is_spent() {
-                return Step::More;
-            }
-            match numbers.next() {
-                Some(number) => {
-                    work.charge(1);
-                    self.remove(number);
-                }
-                None => drop(self.closing.pop_front()),
-            }
+        self.take_out(work);
+        if !self.closing.is_empty() {
+            return Step::More;
         }
         while let Some(&key) = self.registry.released.front() {
             if work.is_spent() {

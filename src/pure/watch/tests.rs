@@ -1050,6 +1050,22 @@ fn a_closed_stream_leaves_nothing() {
     assert!(!scene.hub.has_watchers() && scene.hub.floor().is_none());
 }
 
+/// Streams that come and go between two slices leave no more watchers than two of them have.
+#[test]
+fn streams_that_come_and_go_take_out_those_before() {
+    let mut scene = Scene::new(|_| {});
+    let view = scene.log.store.view();
+    let mut prng = Prng::new(3);
+    for _ in 0..50 {
+        let stream = scene.hub.open_stream(Monotonic(0), &mut prng);
+        for _ in 0..100 {
+            assert!(scene.hub.create(stream, &on("a"), Ok(()), &view).is_some());
+            assert!(scene.hub.watches() <= 200, "{} watchers", scene.hub.watches());
+        }
+        scene.hub.close_stream(stream);
+    }
+}
+
 /// After a snapshot from another member: who needs what is gone is cancelled, who does not goes on.
 #[test]
 fn an_install_cancels_who_lost_history() {
