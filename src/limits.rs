@@ -57,7 +57,7 @@ pub mod http2 {
     /// Memory of a connection's streams, of calls that wait to be made, of answers that wait to be sent. Beyond: new
     /// streams get REFUSED_STREAM, which clients may send again. From `SERVED_BYTES_MAX` on nothing is read while
     /// the socket alone holds the answers back, so that this is for clients that close their windows.
-    pub const SERVING_BYTES_MAX: usize = 6 << 20;
+    pub const SERVING_BYTES_MAX: usize = 11 << 19;
     /// See the former.
     pub const SERVED_BYTES_MAX: usize = 3 << 19;
     /// Our receive window of a stream. A longer message gets more in its turn, see `LONG_MESSAGE_BYTES_AT_ONCE`.
