@@ -5,6 +5,7 @@
 //! Always true: an edge belongs to the thread that set it up.
 //! Not here: which of them is taken (`edge::pick`), how they work.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::edge::disk::DataDirectory;
@@ -64,6 +65,36 @@ pub enum Operation {
 /// A test's hook that rewrites the result of an operation: a count or a negated error number. Sends may be turned
 /// into errors only.
 pub type FaultHook = Box<dyn FnMut(Operation, i32) -> i32>;
+
+/// The hook, if there is one.
+#[derive(Default)]
+pub(crate) struct Fault(Option<FaultHook>);
+
+impl Fault {
+    /// With or without a hook.
+    pub(crate) fn new(hook: Option<FaultHook>) -> Fault {
+        Fault(hook)
+    }
+
+    /// The result of an operation, a count or a negated error number, as the hook wants it.
+    pub(crate) fn rewrite(&mut self, operation: Operation, result: i32) -> i32 {
+        self.0.as_mut().map_or(result, |hook| hook(operation, result))
+    }
+
+    /// The same. That there was nothing to do is no result.
+    pub(crate) fn pass(&mut self, operation: Operation, result: io::Result<usize>) -> io::Result<usize> {
+        if self.0.is_none() {
+            return result;
+        }
+        let number = match result {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+            Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+            Ok(count) => i32::try_from(count).expect("an operation has far less than 2 GiB"),
+        };
+        let number = self.rewrite(operation, number);
+        usize::try_from(number).map_err(|_| io::Error::from_raw_os_error(-number))
+    }
+}
 
 /// An edge whose operations can be made to fail, by tests.
 pub trait Faults {

@@ -821,6 +821,29 @@ fn writes_reach_the_file_and_complete_in_order<K: Kind>() {
     }
 }
 
+/// One write after the other, with nothing else to do: before long the loop makes them itself.
+fn writes_one_by_one_reach_the_file_and_fail_for_good<K: Kind>() {
+    let scratch = Scratch::new("alone");
+    let (mut world, log) = World::<K>::with_log(&scratch, Syncs::On);
+    log.create_segment(1, 4 << 20).expect("creates");
+    let writes = 3 * u64::from(limits::log::ALONE_WRITES);
+    for token in 0..writes {
+        log_write(&mut world, token, 4096 * token, token as u8, 4096);
+        expect_written(&mut world, token);
+    }
+    let content = log.read_segment(1).expect("reads");
+    assert!((0..writes as usize * 4096).all(|position| content[position] == (position / 4096) as u8));
+    world.io.set_fault_hook(Some(Box::new(|operation, result| match operation {
+        Operation::LogWrite => -libc::EIO,
+        _ => result,
+    })));
+    for token in 0..2 {
+        log_write(&mut world, token, 0, 1, 4096);
+        let failed = world.next();
+        assert!(matches!(failed, Completion::LogFailed { token: of, .. } if of == token), "{failed:?}");
+    }
+}
+
 /// Ten writes, several at once, and what is in the file then.
 fn write_ten<K: Kind>(world: &mut World<K>, log: &LogFiles) {
     log.create_segment(1, 1 << 20).expect("creates");
@@ -1026,6 +1049,7 @@ over_each_kind! {
     no_wake_is_lost
     loops_wake_each_other
     writes_reach_the_file_and_complete_in_order
+    writes_one_by_one_reach_the_file_and_fail_for_good
     where_direct_is_refused_writes_go_through_the_cache
     where_the_flag_is_refused_each_write_is_synced
     a_failed_or_short_write_is_final

@@ -3,15 +3,19 @@
 //! Owns: what the writes took of late. Takes: how long each took. Gives: the way of the next.
 //! Always true: the flag is used unless it is refused, or was slower than its rival, or the loop is busy; a pause from it
 //! ends.
-//! Not here: clocks, the writes (`writes`).
+//! Not here: clocks, the order of the writes (`writes`).
 //!
 //! `RWF_DSYNC` costs one sleep less than a write and an `fdatasync`. But behind an asynchronous write the kernel leaves
 //! the flush to a worker bound to one processor, and a program that does nothing but compute there keeps it waiting
 //! until the next tick: 4 ms (at 250 Hz) in place of 0.2. A worker that serves an `fdatasync` of the ring may run anywhere,
 //! and has its loop's short turns on a processor; so it ends sooner also beside a loop that does not sleep (decision 0009).
 
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use crate::edge::system;
 use crate::limits::log::{
     FLAG_PARDONED_WRITES, FLAG_PAUSE_WRITES_MAX, FLAG_PAUSE_WRITES_MIN, FLAG_SLOW_NANOSECONDS_MIN,
     FLAG_SLOW_WITHIN_WRITES,
@@ -29,6 +33,23 @@ pub(crate) enum Durability {
 }
 
 impl Durability {
+    /// Writes, and returns when it is durable this way; it may be short, and is not durable then.
+    pub(crate) fn write(self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        loop {
+            let result = system::write_at(file.as_fd(), bytes, offset, self.write_flags());
+            // A short write has failed whatever a sync would say.
+            let is_whole = result.as_ref().is_ok_and(|count| *count == bytes.len());
+            let result = match self {
+                Durability::Sync if is_whole => file.sync_data().map(|()| bytes.len()),
+                _ => result,
+            };
+            // Signals of the operator may arrive on any thread; what was written is written again.
+            if !result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
+                return result;
+            }
+        }
+    }
+
     /// Flags of the write.
     pub(crate) fn write_flags(self) -> i32 {
         match self {
@@ -80,6 +101,11 @@ impl Flush {
             Some(works) if !works || self.paused > 0 || is_busy => Durability::Sync,
             Some(_) | None => Durability::Write,
         }
+    }
+
+    /// The way for who waits for the write in its system call, where no worker is; unknown before the first write.
+    pub(super) fn way_alone(&self) -> Option<Durability> {
+        self.flag_works.map(|works| if works { Durability::Write } else { Durability::Sync })
     }
 
     /// True until one write with the flag has ended.

@@ -8,6 +8,7 @@
 //! directory with etcd's own data is not touched; one process at a time.
 //! Not here: what a segment holds, how a write is carried out (`edge::ring`, `edge::epoll`).
 
+mod alone;
 mod directory;
 mod flush;
 mod helper;

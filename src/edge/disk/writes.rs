@@ -11,10 +11,12 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use super::alone::Alone;
 use super::flush::Flush;
 use super::{DataDirectory, Durability, Helper, SegmentFile, Syncs};
 use crate::edge::buffer::{AlignedBuffer, Pool};
 use crate::edge::clock::Clock;
+use crate::edge::host::{Fault, Operation};
 use crate::edge::io::{Completion, SetupError, Waker};
 use crate::limits::log::{BLOCK_BYTES, FLAG_BUSY_TURNS, REGISTERED_BUFFER_BYTES, REGISTERED_BUFFERS};
 use crate::stdx::time::Monotonic;
@@ -44,6 +46,7 @@ pub(crate) struct LogWrites {
     depth: usize,
     pool: Pool,
     flush: Flush,
+    alone: Alone,
     /// Turns of the loop since it slept; 0 where the log has a thread of its own.
     busy_turns: u32,
     failed: bool,
@@ -83,6 +86,7 @@ impl LogWrites {
             depth,
             pool: Pool::new(REGISTERED_BUFFERS, REGISTERED_BUFFER_BYTES),
             flush: Flush::new(),
+            alone: Alone::default(),
             busy_turns: 0,
             failed: false,
             bytes,
@@ -113,6 +117,9 @@ impl LogWrites {
     /// A turn of the loop begins, which may sleep first or goes on at once.
     pub(crate) fn note_turn(&mut self, may_sleep: bool) {
         self.busy_turns = if may_sleep { 0 } else { self.busy_turns.saturating_add(1) };
+        if !may_sleep && self.is_writing() {
+            self.alone.has_company();
+        }
     }
 
     /// Queues a write.
@@ -145,7 +152,12 @@ impl LogWrites {
             match write.state {
                 WriteState::Done(_) => {}
                 WriteState::Waiting if self.failed => return None,
-                WriteState::Waiting => return Some(self.start(index, durability, under_way == 0)),
+                WriteState::Waiting => {
+                    if under_way > 0 {
+                        self.alone.has_company();
+                    }
+                    return Some(self.start(index, durability, under_way == 0));
+                }
                 WriteState::UnderWay(other, _) => {
                     under_way += 1;
                     if under_way >= self.depth || !overlaps(durability) || !overlaps(other) || !file().direct
@@ -156,6 +168,54 @@ impl LogWrites {
             }
         }
         None
+    }
+
+    /// True if the loop is to make the only write itself, by [`LogWrites::write_alone`] (see `alone`).
+    pub(crate) fn is_alone(&self) -> bool {
+        let is_only = self.writes.len() == 1 && matches!(self.writes[0].state, WriteState::Waiting);
+        is_only && !self.failed && self.way_alone().is_some() && self.alone.is_likely()
+    }
+
+    fn way_alone(&self) -> Option<Durability> {
+        match self.data.log().syncs() {
+            Syncs::Off => None,
+            Syncs::On => self.flush.way_alone(),
+        }
+    }
+
+    /// Makes the only write, and returns when it has ended.
+    pub(crate) fn write_alone(&mut self, fault: &mut Fault) {
+        assert!(self.is_alone(), "the loop makes no write itself but the only one");
+        let durability = self.way_alone().expect("just looked at");
+        let begun = Clock.now();
+        let write = self.start(0, durability, false);
+        let number = write.number;
+        let result = durability.write(write.file, write.buffer, write.offset);
+        self.alone.took(Clock.now().since(begun));
+        self.completed(number, fault.pass(Operation::LogWrite, result));
+    }
+
+    /// Looks at what has come while a write was under way.
+    pub(crate) fn look_for_company<S>(&mut self, came: &[Completion<S>]) {
+        let waits = |completion: &Completion<S>| match completion {
+            Completion::Incoming { .. }
+            | Completion::Received { .. }
+            | Completion::Closed { .. }
+            | Completion::Sent { .. }
+            | Completion::Woken => true,
+            Completion::LogWritten { .. }
+            | Completion::LogFailed { .. }
+            | Completion::SegmentReady { .. }
+            | Completion::SegmentFailed { .. } => false,
+        };
+        if came.iter().any(waits) {
+            self.alone.has_company();
+        }
+    }
+
+    /// True while writes wait or are under way.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.writes.is_empty()
     }
 
     fn start(&mut self, index: usize, durability: Durability, is_alone: bool) -> Submission<'_> {
@@ -210,7 +270,9 @@ impl LogWrites {
             self.flush.tried(true);
         }
         if let (Ok(()), Some(since)) = (&result, since) {
-            self.flush.took(durability, Clock.now().since(since));
+            let time = Clock.now().since(since);
+            self.flush.took(durability, time);
+            self.alone.took(time);
         }
         write.state = WriteState::Done(result);
     }
@@ -218,7 +280,7 @@ impl LogWrites {
     /// For a loop that goes on without sleeping: lets go of the processor if a write is under way. The thread that ends
     /// the write may wait for it, the kernel's worker even be bound to it (see `flush`), up to the next tick. True: it did.
     pub(crate) fn give_way(&self) -> bool {
-        let is_writing = !self.writes.is_empty();
+        let is_writing = self.is_writing();
         if is_writing {
             std::thread::yield_now();
         }
@@ -442,6 +504,43 @@ mod tests {
         writes.note_turn(true);
         let last = submitted(&mut writes);
         assert_eq!(last, [(3, Durability::Write)]);
+    }
+
+    /// Writes one by one until the loop would make the next itself.
+    fn until_alone(writes: &mut LogWrites) {
+        while !writes.is_alone() {
+            while let [(number, _), ..] = submitted(writes)[..] {
+                writes.completed(number, Ok(BLOCK_BYTES));
+            }
+            given_out(writes);
+            push(writes, 1..=1);
+        }
+    }
+
+    #[test]
+    fn only_a_write_without_company_is_made_by_the_loop() {
+        let scratch = Scratch::new("alone");
+        let mut writes = writes(&scratch, usize::MAX, true);
+        let mut fault = Fault::default();
+        until_alone(&mut writes);
+        push(&mut writes, 2..=2);
+        assert!(!writes.is_alone(), "not the only one");
+        writes.writes.pop_back();
+        writes.write_alone(&mut fault);
+        assert_eq!(given_out(&mut writes), [1]);
+
+        until_alone(&mut writes);
+        writes.look_for_company::<()>(&[Completion::SegmentReady { number: 2 }]);
+        assert!(writes.is_alone(), "nobody waits for that");
+        writes.look_for_company::<()>(&[Completion::Woken]);
+        assert!(!writes.is_alone());
+
+        until_alone(&mut writes);
+        fault = Fault::new(Some(Box::new(|_, count| count - 1)));
+        writes.write_alone(&mut fault);
+        assert_eq!(given_out(&mut writes), [-1], "short");
+        push(&mut writes, 1..=1);
+        assert!(!writes.is_alone() && submitted(&mut writes).is_empty());
     }
 
     #[test]

@@ -8,17 +8,15 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{self, Builder, JoinHandle};
 
-use super::Fault;
 use crate::edge::buffer::{AlignedBuffer, Block};
 use crate::edge::disk::{DataDirectory, Durability, LogWrites};
-use crate::edge::host::Operation;
+use crate::edge::host::{Fault, Operation};
 use crate::edge::io::{Completion, SetupError, Waker};
 use crate::edge::mesh::{Receiver, Sender, mailbox};
-use crate::edge::system;
 
 /// Writes that the thread has at a time.
 const DEPTH: usize = 1;
@@ -77,9 +75,8 @@ impl LogThread {
         Ok(LogThread { writes, requests, results, thread: Some(thread) })
     }
 
-    /// See [`LogWrites::give_way`].
-    pub(super) fn give_way(&self) {
-        self.writes.give_way();
+    pub(super) fn writes(&mut self) -> &mut LogWrites {
+        &mut self.writes
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -103,8 +100,30 @@ impl LogThread {
         out: &mut Vec<Completion<OwnedFd>>,
     ) {
         self.writes.push(token, segment, offset, buffer);
-        self.submit();
+        if !self.writes.is_alone() {
+            self.submit();
+        }
         self.writes.give_out(out);
+    }
+
+    /// A turn of the loop begins, which may sleep first or goes on at once. Carries out the write that was left for the
+    /// loop. True if writes are under way, or this one was.
+    pub(super) fn begin_turn(
+        &mut self,
+        may_sleep: bool,
+        fault: &mut Fault,
+        out: &mut Vec<Completion<OwnedFd>>,
+    ) -> bool {
+        let is_writing = self.writes.is_writing();
+        let was_left = self.writes.is_alone();
+        self.writes.note_turn(may_sleep);
+        if self.writes.is_alone() {
+            self.writes.write_alone(fault);
+            self.writes.give_out(out);
+        } else if was_left {
+            self.submit();
+        }
+        is_writing
     }
 
     pub(super) fn prepare_segment(&mut self, number: u64, bytes: u64) {
@@ -160,20 +179,7 @@ impl Drop for LogThread {
 
 impl Job {
     fn carry_out(self) -> Written {
-        let flags = self.durability.write_flags();
-        let write = || -> io::Result<usize> {
-            let count = system::write_at(self.file.as_fd(), &self.block[..self.length], self.offset, flags)?;
-            // A short write has failed whatever a sync would say.
-            if self.durability == Durability::Sync && count == self.length {
-                self.file.sync_data()?;
-            }
-            Ok(count)
-        };
-        let mut result: io::Result<usize> = write();
-        while result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
-            // Nothing was written: signals of the operator may arrive on any thread.
-            result = write();
-        }
+        let result = self.durability.write(&self.file, &self.block[..self.length], self.offset);
         Written { number: self.number, block: self.block, result }
     }
 }

@@ -21,7 +21,7 @@ use self::sockets::{Sockets, Source};
 use crate::edge::buffer::AlignedBuffer;
 use crate::edge::clock::Clock;
 use crate::edge::disk::DataDirectory;
-use crate::edge::host::{FaultHook, Faults, HostIo, HostOptions, Operation};
+use crate::edge::host::{Fault, FaultHook, Faults, HostIo, HostOptions};
 use crate::edge::io::{Completion, ConnId, Io, SendPieces, SetupError, Waker};
 use crate::edge::net::Listener;
 use crate::edge::system::{self, Readiness};
@@ -41,24 +41,6 @@ pub struct Epoll {
     /// Completions that came about outside of a wait.
     ready: Vec<Completion<OwnedFd>>,
     fault: Fault,
-}
-
-/// A test's hook, if there is one.
-#[derive(Default)]
-struct Fault(Option<FaultHook>);
-
-impl Fault {
-    /// The result of an operation as the hook wants it. That there was nothing to do is no result.
-    fn pass(&mut self, operation: Operation, result: io::Result<usize>) -> io::Result<usize> {
-        let Some(hook) = &mut self.0 else { return result };
-        let number = match result {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
-            Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
-            Ok(count) => i32::try_from(count).expect("an operation has far less than 2 GiB"),
-        };
-        let number = hook(operation, number);
-        usize::try_from(number).map_err(|_| io::Error::from_raw_os_error(-number))
-    }
 }
 
 impl Epoll {
@@ -126,7 +108,7 @@ impl HostIo for Epoll {
 
 impl Faults for Epoll {
     fn set_fault_hook(&mut self, hook: Option<FaultHook>) {
-        self.fault = Fault(hook);
+        self.fault = Fault::new(hook);
     }
 }
 
@@ -139,6 +121,11 @@ impl Io for Epoll {
 
     fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion<OwnedFd>>) {
         let resume = self.sockets.resume_accepting(self.now);
+        let may_sleep = timeout != Some(Duration::ZERO);
+        let is_writing = match &mut self.log {
+            Some(log) => log.begin_turn(may_sleep, &mut self.fault, &mut self.ready),
+            None => false,
+        };
         for completion in self.ready.drain(..) {
             // Closed since then: nothing names it any more.
             if self.sockets.is_current(&completion) {
@@ -149,11 +136,11 @@ impl Io for Epoll {
             (Some(timeout), Some(resume)) => Some(timeout.min(resume)),
             (timeout, resume) => timeout.or(resume),
         };
-        let may_sleep = timeout != Some(Duration::ZERO) && out.is_empty() && !self.sockets.has_work();
+        let may_sleep = may_sleep && out.is_empty() && !self.sockets.has_work();
         // The last step before sleeping: a wake from here on finds the loop asleep.
         let sleeps = may_sleep && self.wake.try_sleep();
-        if let (false, Some(log)) = (sleeps, &self.log) {
-            log.give_way();
+        if let (false, Some(log)) = (sleeps, &mut self.log) {
+            log.writes().give_way();
         }
         self.poll(if sleeps { timeout } else { Some(Duration::ZERO) });
         let woken = self.wake.awake();
@@ -165,6 +152,9 @@ impl Io for Epoll {
         }
         if woken.called {
             out.push(Completion::Woken);
+        }
+        if let (true, Some(log)) = (is_writing, &mut self.log) {
+            log.writes().look_for_company(out);
         }
     }
 

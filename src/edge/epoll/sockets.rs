@@ -12,9 +12,8 @@ use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use super::Fault;
 use crate::edge::buffer::{Pool, ReceivedBytes};
-use crate::edge::host::Operation;
+use crate::edge::host::{Fault, Operation};
 use crate::edge::io::{CloseCause, Completion, ConnId, SendPieces};
 use crate::edge::net::{Acceptors, Listener, SendProgress};
 use crate::edge::system;

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use io_uring::{opcode, types};
 
 use super::error_of;
-use super::queue::{Queue, Reaped};
+use super::queue::{Queue, Reaped, Wait};
 use super::token::Token;
 use crate::edge::buffer::AlignedBuffer;
 use crate::edge::disk::{DataDirectory, Durability, LogWrites};
@@ -68,8 +68,33 @@ impl LogWriter {
         out: &mut Vec<Completion<OwnedFd>>,
     ) {
         self.writes.push(token, segment, offset, buffer);
-        self.submit(queue);
+        if !self.writes.is_alone() {
+            self.submit(queue);
+        }
         self.writes.give_out(out);
+    }
+
+    /// A turn of the loop begins, which may sleep first or goes on at once. Carries out the write that was left for the
+    /// loop, after what others wait for has been submitted. True if writes are under way, or this one was.
+    pub(super) fn begin_turn(
+        &mut self,
+        may_sleep: bool,
+        queue: &mut Queue,
+        out: &mut Vec<Completion<OwnedFd>>,
+    ) -> bool {
+        let is_writing = self.writes.is_writing();
+        let was_left = self.writes.is_alone();
+        self.writes.note_turn(may_sleep);
+        if self.writes.is_alone() {
+            if queue.has_submissions() {
+                queue.enter(Wait::Submit);
+            }
+            self.writes.write_alone(queue.fault());
+            self.writes.give_out(out);
+        } else if was_left {
+            self.submit(queue);
+        }
+        is_writing
     }
 
     /// A write, or the sync after one, has ended.

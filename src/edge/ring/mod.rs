@@ -187,9 +187,11 @@ impl Io for Ring {
     }
 
     fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion<OwnedFd>>) {
-        if let Some(log) = &mut self.log {
-            log.writes().note_turn(timeout != Some(Duration::ZERO));
-        }
+        let may_sleep = timeout != Some(Duration::ZERO);
+        let is_writing = match &mut self.log {
+            Some(log) => log.begin_turn(may_sleep, &mut self.queue, &mut self.ready),
+            None => false,
+        };
         self.pool.recycle();
         self.sockets.arm_starved(&mut self.queue, self.pool.free());
         let resume = self.sockets.resume_accepting(&mut self.queue, self.now);
@@ -199,7 +201,7 @@ impl Io for Ring {
             (Some(timeout), Some(resume)) => Some(timeout.min(resume)),
             (timeout, resume) => timeout.or(resume),
         };
-        let may_sleep = timeout != Some(Duration::ZERO) && out.is_empty() && !self.queue.has_completions();
+        let may_sleep = may_sleep && out.is_empty() && !self.queue.has_completions();
         // The last step before sleeping: a wake from here on finds the loop asleep.
         if may_sleep && self.wake.try_sleep() {
             self.queue.enter(timeout.map_or(Wait::Forever, Wait::AtMost));
@@ -222,6 +224,9 @@ impl Io for Ring {
         }
         if woken.called {
             out.push(Completion::Woken);
+        }
+        if let (true, Some(log)) = (is_writing, &mut self.log) {
+            log.writes().look_for_company(out);
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use io_uring::{EnterFlags, IoUring, cqueue, squeue, types};
 
 use super::token::Token;
-use crate::edge::host::{FaultHook, Operation};
+use crate::edge::host::{Fault, FaultHook, Operation};
 use crate::edge::io::SetupError;
 use crate::edge::system;
 use crate::limits::shard::{COMPLETION_ENTRIES, SUBMISSION_ENTRIES};
@@ -54,7 +54,7 @@ pub(super) struct Queue {
     deferred: bool,
     backlog: VecDeque<Reaped>,
     in_flight: usize,
-    fault: Option<FaultHook>,
+    fault: Fault,
 }
 
 impl Queue {
@@ -72,11 +72,16 @@ impl Queue {
         if !ring.params().is_feature_ext_arg() {
             return Err(SetupError::Lacks("waits with a timeout"));
         }
-        Ok(Queue { ring, deferred, backlog: VecDeque::new(), in_flight: 0, fault: None })
+        Ok(Queue { ring, deferred, backlog: VecDeque::new(), in_flight: 0, fault: Fault::default() })
     }
 
     pub(super) fn set_fault(&mut self, hook: Option<FaultHook>) {
-        self.fault = hook;
+        self.fault = Fault::new(hook);
+    }
+
+    /// What rewrites results, for operations that are not the ring's.
+    pub(super) fn fault(&mut self) -> &mut Fault {
+        &mut self.fault
     }
 
     /// Descriptor of the ring, for messages to it.
@@ -210,13 +215,11 @@ impl Queue {
         if !reaped.more && reaped.token.operation != Operation::WakeMessage {
             self.in_flight -= 1;
         }
-        if let Some(fault) = &mut self.fault {
-            let result = fault(reaped.token.operation, reaped.result);
-            if reaped.token.operation == Operation::Accept && reaped.result >= 0 && result != reaped.result {
-                drop(system::adopt(reaped.result));
-            }
-            reaped.result = result;
+        let result = self.fault.rewrite(reaped.token.operation, reaped.result);
+        if reaped.token.operation == Operation::Accept && reaped.result >= 0 && result != reaped.result {
+            drop(system::adopt(reaped.result));
         }
+        reaped.result = result;
         Some(reaped)
     }
 
