@@ -152,6 +152,12 @@ impl Flow {
                 self.seek(view.revision() + 1);
                 break;
             }
+            match self.pass_over(registry, view, work) {
+                Step::Done(true) => continue,
+                Step::Done(false) => {}
+                Step::More => return Step::More,
+                Step::Pending => return Step::Pending,
+            }
             match self.step(registry, view, view.revision(), work) {
                 Step::Done(()) => self.end_slice(registry, view.revision()),
                 stopped => return stopped,
@@ -208,6 +214,36 @@ impl Flow {
                 stopped => return stopped,
             }
         }
+    }
+
+    /// At the head: delivers the next revision if it has one record, of a key that nobody watches. True if it did. Such
+    /// revisions are most where many watch, each its own keys.
+    fn pass_over(&mut self, registry: &Registry, view: &KvView, work: &mut Work) -> Step<bool> {
+        if self.is_inside() || !self.records.is_empty() {
+            return Step::Done(false);
+        }
+        let is_end = match self.ahead.len() {
+            0 | 1 => match self.read_ahead(registry, view) {
+                Access::Ready(is_end) => is_end,
+                Access::Pending => return Step::Pending,
+            },
+            _ => false,
+        };
+        let Some(record) = self.ahead.front() else { return Step::Done(false) };
+        let revision = record.main();
+        let is_alone = self.ahead.get(1).map_or(is_end, |behind| behind.main() != revision);
+        if !is_alone {
+            return Step::Done(false);
+        }
+        self.matched.clear();
+        registry.index.collect(record.key(), self.class, &mut self.matched);
+        if !self.matched.is_empty() {
+            return Step::Done(false);
+        }
+        work.charge(1);
+        self.ahead.pop_front();
+        self.next = revision + 1;
+        Step::Done(true)
     }
 
     /// Delivers one revision, the next one that there is, at most `last`.
@@ -316,12 +352,17 @@ impl Flow {
         false
     }
 
-    /// Reads some records ahead, none at the end of the log. Pending if there is none for now.
-    fn read_ahead(&mut self, registry: &Registry, view: &KvView) -> Access<()> {
+    /// Reads some records ahead, none at the end of the log. True if the last one has been read. Pending if there is none
+    /// for now.
+    fn read_ahead(&mut self, registry: &Registry, view: &KvView) -> Access<bool> {
+        let mut is_end = false;
         while self.ahead.len() < READ_AHEAD_RECORDS {
             match view.next_record(&mut self.cursor) {
                 Access::Ready(Some(record)) => self.ahead.push_back(record),
-                Access::Ready(None) => break,
+                Access::Ready(None) => {
+                    is_end = true;
+                    break;
+                }
                 Access::Pending if self.ahead.is_empty() => return Access::Pending,
                 Access::Pending => break,
             }
@@ -332,7 +373,7 @@ impl Flow {
             let revisions = self.matched.iter().map(|&number| registry.watchers[number].next_revision);
             std::hint::black_box(revisions.fold(0, Revision::wrapping_add));
         }
-        Access::Ready(())
+        Access::Ready(is_end)
     }
 
     /// Extends the lists of the watchers of a record. Changes nothing if it has to wait for a record.
