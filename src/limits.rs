@@ -266,10 +266,10 @@ pub mod log {
     /// Turns in a row that a loop makes without sleeping before its writes are followed by an `fdatasync`: it has more
     /// work than what a write itself brings about.
     pub const FLAG_BUSY_TURNS: u32 = 64;
-    /// Writes in a row, with nothing else to do while they were under way, after which the loop itself makes the next and
-    /// waits for it.
-    pub const ALONE_WRITES: u32 = 128;
-    /// A write that takes longer is not waited for: the next ones are not, either.
+    /// Writes in a row during which nothing else was to be done, after which the loop makes the next itself and waits for
+    /// it: some 50 ms of one client's puts.
+    pub const ALONE_WRITES: u32 = 256;
+    /// A write that took longer ends that: whoever comes would wait too long.
     pub const ALONE_NANOSECONDS_MAX: u64 = 1_000_000;
     /// Segments that the helper thread is asked to prepare at a time. Beyond: a bug, the loop asks for one.
     pub const PREPARATIONS_MAX: usize = 8;

@@ -2,13 +2,14 @@
 //!
 //! Owns: how many writes in a row ended without company. Takes: what came while a write was under way.
 //! Gives: the choice.
-//! Always true: of the writes that the loop waits for, at most one in [`ALONE_WRITES`] keeps a request waiting, for less
-//! than the time of that write; after it the loop waits for none until as many have ended in solitude.
+//! Always true: of the writes that the loop waits for, at most one in [`ALONE_WRITES`] keeps a request waiting, for no
+//! longer than that write takes; after it the loop waits for none until as many have ended in solitude. So who asks more
+//! often than that never waits.
 //! Not here: clocks, the writes (`writes`).
 //!
-//! A worker of the kernel that makes the write for the loop has to be woken at the disk's interrupt and then to wake
-//! the loop; the loop that waits in the system call is woken at once. For a client that has one request under way
-//! that is a quarter of what the server adds to the disk's time (decision 0009).
+//! A worker of the kernel that makes the write for the loop has to be woken at the disk's interrupt, and then to wake the
+//! loop; a loop that waits in the system call is woken at once. For a client that has one request under way that
+//! is a third of what the server adds to the disk's time (decision 0009).
 
 use std::time::Duration;
 

@@ -16,7 +16,6 @@ use super::flush::Flush;
 use super::{DataDirectory, Durability, Helper, SegmentFile, Syncs};
 use crate::edge::buffer::{AlignedBuffer, Pool};
 use crate::edge::clock::Clock;
-use crate::edge::host::{Fault, Operation};
 use crate::edge::io::{Completion, SetupError, Waker};
 use crate::limits::log::{BLOCK_BYTES, FLAG_BUSY_TURNS, REGISTERED_BUFFER_BYTES, REGISTERED_BUFFERS};
 use crate::stdx::time::Monotonic;
@@ -183,8 +182,8 @@ impl LogWrites {
         }
     }
 
-    /// Makes the only write, and returns when it has ended.
-    pub(crate) fn write_alone(&mut self, fault: &mut Fault) {
+    /// Makes the only write, and returns when it has ended. `pass` may rewrite the result, for tests.
+    pub(crate) fn write_alone(&mut self, pass: impl FnOnce(io::Result<usize>) -> io::Result<usize>) {
         assert!(self.is_alone(), "the loop makes no write itself but the only one");
         let durability = self.way_alone().expect("just looked at");
         let begun = Clock.now();
@@ -192,7 +191,7 @@ impl LogWrites {
         let number = write.number;
         let result = durability.write(write.file, write.buffer, write.offset);
         self.alone.took(Clock.now().since(begun));
-        self.completed(number, fault.pass(Operation::LogWrite, result));
+        self.completed(number, pass(result));
     }
 
     /// Looks at what has come while a write was under way.
@@ -521,12 +520,11 @@ mod tests {
     fn only_a_write_without_company_is_made_by_the_loop() {
         let scratch = Scratch::new("alone");
         let mut writes = writes(&scratch, usize::MAX, true);
-        let mut fault = Fault::default();
         until_alone(&mut writes);
         push(&mut writes, 2..=2);
         assert!(!writes.is_alone(), "not the only one");
         writes.writes.pop_back();
-        writes.write_alone(&mut fault);
+        writes.write_alone(|result| result);
         assert_eq!(given_out(&mut writes), [1]);
 
         until_alone(&mut writes);
@@ -536,8 +534,7 @@ mod tests {
         assert!(!writes.is_alone());
 
         until_alone(&mut writes);
-        fault = Fault::new(Some(Box::new(|_, count| count - 1)));
-        writes.write_alone(&mut fault);
+        writes.write_alone(|result| result.map(|count| count - 1));
         assert_eq!(given_out(&mut writes), [-1], "short");
         push(&mut writes, 1..=1);
         assert!(!writes.is_alone() && submitted(&mut writes).is_empty());

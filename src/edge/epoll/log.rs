@@ -118,7 +118,7 @@ impl LogThread {
         let was_left = self.writes.is_alone();
         self.writes.note_turn(may_sleep);
         if self.writes.is_alone() {
-            self.writes.write_alone(fault);
+            self.writes.write_alone(|result| fault.pass(Operation::LogWrite, result));
             self.writes.give_out(out);
         } else if was_left {
             self.submit();

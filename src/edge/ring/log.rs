@@ -89,7 +89,7 @@ impl LogWriter {
             if queue.has_submissions() {
                 queue.enter(Wait::Submit);
             }
-            self.writes.write_alone(queue.fault());
+            self.writes.write_alone(|result| queue.fault().pass(Operation::LogWrite, result));
             self.writes.give_out(out);
         } else if was_left {
             self.submit(queue);
