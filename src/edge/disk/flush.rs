@@ -1,6 +1,6 @@
 //! Which way a log write is made durable: the quicker one of two, as the machine is just now.
 //!
-//! Owns: what the writes took of late. Takes: how long each took. Gives: the way of the next.
+//! Owns: what the writes took of late. Takes: how long each took. Gives: the way of the next; carries one out for who waits.
 //! Always true: the flag is used unless it is refused, or was slower than its rival, or the loop is busy; a pause from it
 //! ends.
 //! Not here: clocks, the order of the writes (`writes`).

@@ -20,4 +20,4 @@ pub(in crate::edge) use directory::tests::Scratch;
 pub use directory::{DataDirectory, DiskError, DiskOptions, LogFiles, Syncs};
 pub(crate) use flush::Durability;
 pub(crate) use helper::Helper;
-pub(crate) use writes::LogWrites;
+pub(crate) use writes::{Left, LogWrites};

@@ -46,10 +46,23 @@ pub(crate) struct LogWrites {
     pool: Pool,
     flush: Flush,
     alone: Alone,
+    /// When the turn began, writes waited or were under way.
+    was_writing: bool,
     /// Turns of the loop since it slept; 0 where the log has a thread of its own.
     busy_turns: u32,
     failed: bool,
     bytes: u64,
+}
+
+/// What is to be done about a write that was left for the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// There is none.
+    Nothing,
+    /// The loop makes it, by [`LogWrites::write_alone`].
+    ToLoop,
+    /// The loop has other work: it is submitted like all others.
+    ToOthers,
 }
 
 struct LogWrite {
@@ -86,6 +99,7 @@ impl LogWrites {
             pool: Pool::new(REGISTERED_BUFFERS, REGISTERED_BUFFER_BYTES),
             flush: Flush::new(),
             alone: Alone::default(),
+            was_writing: false,
             busy_turns: 0,
             failed: false,
             bytes,
@@ -116,9 +130,22 @@ impl LogWrites {
     /// A turn of the loop begins, which may sleep first or goes on at once.
     pub(crate) fn note_turn(&mut self, may_sleep: bool) {
         self.busy_turns = if may_sleep { 0 } else { self.busy_turns.saturating_add(1) };
-        if !may_sleep && self.is_writing() {
-            self.alone.has_company();
+    }
+
+    /// The same: what is to be done about a write that was left for the loop.
+    pub(crate) fn begin_turn(&mut self, may_sleep: bool) -> Left {
+        self.was_writing = !self.writes.is_empty();
+        if !self.is_alone() {
+            if !may_sleep && self.was_writing {
+                self.alone.has_company();
+            }
+            return Left::Nothing;
         }
+        if may_sleep {
+            return Left::ToLoop;
+        }
+        self.alone.has_company();
+        Left::ToOthers
     }
 
     /// Queues a write.
@@ -194,7 +221,7 @@ impl LogWrites {
         self.completed(number, pass(result));
     }
 
-    /// Looks at what has come while a write was under way.
+    /// A turn of the loop has begun, with all that has come: looks whether anybody waits for more than a write.
     pub(crate) fn look_for_company<S>(&mut self, came: &[Completion<S>]) {
         let waits = |completion: &Completion<S>| match completion {
             Completion::Incoming { .. }
@@ -207,14 +234,9 @@ impl LogWrites {
             | Completion::SegmentReady { .. }
             | Completion::SegmentFailed { .. } => false,
         };
-        if came.iter().any(waits) {
+        if self.was_writing && came.iter().any(waits) {
             self.alone.has_company();
         }
-    }
-
-    /// True while writes wait or are under way.
-    pub(crate) fn is_writing(&self) -> bool {
-        !self.writes.is_empty()
     }
 
     fn start(&mut self, index: usize, durability: Durability, is_alone: bool) -> Submission<'_> {
@@ -279,7 +301,7 @@ impl LogWrites {
     /// For a loop that goes on without sleeping: lets go of the processor if a write is under way. The thread that ends
     /// the write may wait for it, the kernel's worker even be bound to it (see `flush`), up to the next tick. True: it did.
     pub(crate) fn give_way(&self) -> bool {
-        let is_writing = self.is_writing();
+        let is_writing = !self.writes.is_empty();
         if is_writing {
             std::thread::yield_now();
         }
@@ -528,10 +550,16 @@ mod tests {
         assert_eq!(given_out(&mut writes), [1]);
 
         until_alone(&mut writes);
+        assert_eq!(writes.begin_turn(true), Left::ToLoop);
         writes.look_for_company::<()>(&[Completion::SegmentReady { number: 2 }]);
         assert!(writes.is_alone(), "nobody waits for that");
         writes.look_for_company::<()>(&[Completion::Woken]);
         assert!(!writes.is_alone());
+
+        until_alone(&mut writes);
+        assert_eq!(writes.begin_turn(false), Left::ToOthers);
+        assert!(!writes.is_alone(), "the loop has other work");
+        assert_eq!(writes.begin_turn(true), Left::Nothing);
 
         until_alone(&mut writes);
         writes.write_alone(|result| result.map(|count| count - 1));

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread::{self, Builder, JoinHandle};
 
 use crate::edge::buffer::{AlignedBuffer, Block};
-use crate::edge::disk::{DataDirectory, Durability, LogWrites};
+use crate::edge::disk::{DataDirectory, Durability, Left, LogWrites};
 use crate::edge::host::{Fault, Operation};
 use crate::edge::io::{Completion, SetupError, Waker};
 use crate::edge::mesh::{Receiver, Sender, mailbox};
@@ -106,24 +106,21 @@ impl LogThread {
         self.writes.give_out(out);
     }
 
-    /// A turn of the loop begins, which may sleep first or goes on at once. Carries out the write that was left for the
-    /// loop. True if writes are under way, or this one was.
+    /// A turn of the loop begins, which may sleep first or goes on at once.
     pub(super) fn begin_turn(
         &mut self,
         may_sleep: bool,
         fault: &mut Fault,
         out: &mut Vec<Completion<OwnedFd>>,
-    ) -> bool {
-        let is_writing = self.writes.is_writing();
-        let was_left = self.writes.is_alone();
-        self.writes.note_turn(may_sleep);
-        if self.writes.is_alone() {
-            self.writes.write_alone(|result| fault.pass(Operation::LogWrite, result));
-            self.writes.give_out(out);
-        } else if was_left {
-            self.submit();
+    ) {
+        match self.writes.begin_turn(may_sleep) {
+            Left::Nothing => {}
+            Left::ToOthers => self.submit(),
+            Left::ToLoop => {
+                self.writes.write_alone(|result| fault.pass(Operation::LogWrite, result));
+                self.writes.give_out(out);
+            }
         }
-        is_writing
     }
 
     pub(super) fn prepare_segment(&mut self, number: u64, bytes: u64) {

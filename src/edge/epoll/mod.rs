@@ -122,10 +122,9 @@ impl Io for Epoll {
     fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion<OwnedFd>>) {
         let resume = self.sockets.resume_accepting(self.now);
         let may_sleep = timeout != Some(Duration::ZERO);
-        let is_writing = match &mut self.log {
-            Some(log) => log.begin_turn(may_sleep, &mut self.fault, &mut self.ready),
-            None => false,
-        };
+        if let Some(log) = &mut self.log {
+            log.begin_turn(may_sleep, &mut self.fault, &mut self.ready);
+        }
         for completion in self.ready.drain(..) {
             // Closed since then: nothing names it any more.
             if self.sockets.is_current(&completion) {
@@ -153,7 +152,7 @@ impl Io for Epoll {
         if woken.called {
             out.push(Completion::Woken);
         }
-        if let (true, Some(log)) = (is_writing, &mut self.log) {
+        if let Some(log) = &mut self.log {
             log.writes().look_for_company(out);
         }
     }

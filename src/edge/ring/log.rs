@@ -14,7 +14,7 @@ use super::error_of;
 use super::queue::{Queue, Reaped, Wait};
 use super::token::Token;
 use crate::edge::buffer::AlignedBuffer;
-use crate::edge::disk::{DataDirectory, Durability, LogWrites};
+use crate::edge::disk::{DataDirectory, Durability, Left, LogWrites};
 use crate::edge::host::Operation;
 use crate::edge::io::{Completion, SetupError, Waker};
 
@@ -74,27 +74,26 @@ impl LogWriter {
         self.writes.give_out(out);
     }
 
-    /// A turn of the loop begins, which may sleep first or goes on at once. Carries out the write that was left for the
-    /// loop, after what others wait for has been submitted. True if writes are under way, or this one was.
+    /// A turn of the loop begins, which may sleep first or goes on at once. What others wait for is submitted before a
+    /// write that the loop waits for.
     pub(super) fn begin_turn(
         &mut self,
         may_sleep: bool,
         queue: &mut Queue,
         out: &mut Vec<Completion<OwnedFd>>,
-    ) -> bool {
-        let is_writing = self.writes.is_writing();
-        let was_left = self.writes.is_alone();
+    ) {
         self.writes.note_turn(may_sleep);
-        if self.writes.is_alone() {
-            if queue.has_submissions() {
-                queue.enter(Wait::Submit);
+        match self.writes.begin_turn(may_sleep) {
+            Left::Nothing => {}
+            Left::ToOthers => self.submit(queue),
+            Left::ToLoop => {
+                if queue.has_submissions() {
+                    queue.enter(Wait::Submit);
+                }
+                self.writes.write_alone(|result| queue.fault().pass(Operation::LogWrite, result));
+                self.writes.give_out(out);
             }
-            self.writes.write_alone(|result| queue.fault().pass(Operation::LogWrite, result));
-            self.writes.give_out(out);
-        } else if was_left {
-            self.submit(queue);
         }
-        is_writing
     }
 
     /// A write, or the sync after one, has ended.

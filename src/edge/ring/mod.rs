@@ -188,10 +188,9 @@ impl Io for Ring {
 
     fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion<OwnedFd>>) {
         let may_sleep = timeout != Some(Duration::ZERO);
-        let is_writing = match &mut self.log {
-            Some(log) => log.begin_turn(may_sleep, &mut self.queue, &mut self.ready),
-            None => false,
-        };
+        if let Some(log) = &mut self.log {
+            log.begin_turn(may_sleep, &mut self.queue, &mut self.ready);
+        }
         self.pool.recycle();
         self.sockets.arm_starved(&mut self.queue, self.pool.free());
         let resume = self.sockets.resume_accepting(&mut self.queue, self.now);
@@ -225,7 +224,7 @@ impl Io for Ring {
         if woken.called {
             out.push(Completion::Woken);
         }
-        if let (true, Some(log)) = (is_writing, &mut self.log) {
+        if let Some(log) = &mut self.log {
             log.writes().look_for_company(out);
         }
     }

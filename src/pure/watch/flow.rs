@@ -153,10 +153,9 @@ impl Flow {
                 break;
             }
             match self.pass_over(registry, view, work) {
-                Step::Done(true) => continue,
-                Step::Done(false) => {}
-                Step::More => return Step::More,
-                Step::Pending => return Step::Pending,
+                Access::Ready(true) => continue,
+                Access::Ready(false) => {}
+                Access::Pending => return Step::Pending,
             }
             match self.step(registry, view, view.revision(), work) {
                 Step::Done(()) => self.end_slice(registry, view.revision()),
@@ -218,32 +217,32 @@ impl Flow {
 
     /// At the head: delivers the next revision if it has one record, of a key that nobody watches. True if it did. Such
     /// revisions are most where many watch, each its own keys.
-    fn pass_over(&mut self, registry: &Registry, view: &KvView, work: &mut Work) -> Step<bool> {
+    fn pass_over(&mut self, registry: &Registry, view: &KvView, work: &mut Work) -> Access<bool> {
         if self.is_inside() || !self.records.is_empty() {
-            return Step::Done(false);
+            return Access::Ready(false);
         }
         let is_end = match self.ahead.len() {
             0 | 1 => match self.read_ahead(registry, view) {
                 Access::Ready(is_end) => is_end,
-                Access::Pending => return Step::Pending,
+                Access::Pending => return Access::Pending,
             },
             _ => false,
         };
-        let Some(record) = self.ahead.front() else { return Step::Done(false) };
+        let Some(record) = self.ahead.front() else { return Access::Ready(false) };
         let revision = record.main();
         let is_alone = self.ahead.get(1).map_or(is_end, |behind| behind.main() != revision);
         if !is_alone {
-            return Step::Done(false);
+            return Access::Ready(false);
         }
         self.matched.clear();
         registry.index.collect(record.key(), self.class, &mut self.matched);
         if !self.matched.is_empty() {
-            return Step::Done(false);
+            return Access::Ready(false);
         }
         work.charge(1);
         self.ahead.pop_front();
         self.next = revision + 1;
-        Step::Done(true)
+        Access::Ready(true)
     }
 
     /// Delivers one revision, the next one that there is, at most `last`.
