@@ -271,6 +271,9 @@ pub mod log {
     pub const ALONE_WRITES: u32 = 256;
     /// A write that took longer ends that: whoever comes would wait too long.
     pub const ALONE_NANOSECONDS_MAX: u64 = 1_000_000;
+    /// A write of the loop's own that took longer is added to the deadlines of all leases: keepalives that came in time
+    /// were not heard. What is shorter is nothing to leases of seconds.
+    pub const DEAF_NANOSECONDS_MIN: u64 = 10_000_000;
     /// Segments that the helper thread is asked to prepare at a time. Beyond: a bug, the loop asks for one.
     pub const PREPARATIONS_MAX: usize = 8;
 

@@ -201,6 +201,11 @@ pub trait Io {
     /// The time at which the last [`Io::wait`] returned.
     fn now(&self) -> Monotonic;
 
+    /// How long of it nobody was listened to, because the loop made a log write itself.
+    fn deaf(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Hands over what was queued, before the caller does something long. [`Io::wait`] does it too.
     fn submit(&mut self) {}
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::clock::Clock;
-use super::disk::{DataDirectory, DiskOptions, LogFiles, Scratch, Syncs};
+use super::disk::{DataDirectory, DiskOptions, LogFiles, LogWrites, Scratch, Syncs};
 use super::epoll::Epoll;
 use super::host::{Faults, HostIo, HostOptions, Operation};
 use super::io::{CloseCause, Completion, ConnId, Io as _, SegmentError, SendPieces, SetupError, Waker};
@@ -33,15 +33,18 @@ pub(in crate::edge) trait Kind {
     /// Name of the module with the tests of this kind.
     const NAME: &str;
 
-    type Io: HostIo + Faults + Sockets;
+    type Io: HostIo + Faults + Inside;
 
     fn make(options: HostOptions) -> Result<Self::Io, SetupError>;
 }
 
-/// An edge that shows its sockets.
-pub(in crate::edge) trait Sockets {
+/// An edge that shows what is inside.
+pub(in crate::edge) trait Inside {
     /// A second handle of a connection's socket.
     fn socket(&self, conn: ConnId) -> OwnedFd;
+
+    /// The writes of its log.
+    fn log_writes(&mut self) -> &mut LogWrites;
 }
 
 /// The ring with everything.
@@ -833,6 +836,19 @@ fn writes_one_by_one_reach_the_file_and_fail_for_good<K: Kind>() {
     }
     let content = log.read_segment(1).expect("reads");
     assert!((0..writes as usize * 4096).all(|position| content[position] == (position / 4096) as u8));
+    // A slow one is told of, and for long the last that the loop makes.
+    let slow = Duration::from_millis(20);
+    world.io.set_fault_hook(Some(Box::new(move |_, result| {
+        std::thread::sleep(slow);
+        result
+    })));
+    world.io.log_writes().assume_alone();
+    log_write(&mut world, 1, 0, 1, 4096);
+    expect_written(&mut world, 1);
+    assert!(world.io.deaf() >= slow, "{:?}", world.io.deaf());
+    log_write(&mut world, 2, 0, 1, 4096);
+    expect_written(&mut world, 2);
+    assert_eq!(world.io.deaf(), Duration::ZERO);
     world.io.set_fault_hook(Some(Box::new(|operation, result| match operation {
         Operation::LogWrite => -libc::EIO,
         _ => result,

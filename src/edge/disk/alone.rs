@@ -9,7 +9,8 @@
 //!
 //! A worker of the kernel that makes the write for the loop has to be woken at the disk's interrupt, and then to wake the
 //! loop; a loop that waits in the system call is woken at once. For a client that has one request under way that
-//! is a third of what the server adds to the disk's time (decision 0009).
+//! is a third of what the server adds to the disk's time (decision 0009). What a disk that hangs meanwhile costs others
+//! is time: leases get it back (`Node::was_deaf`).
 
 use std::time::Duration;
 
@@ -23,6 +24,12 @@ pub(super) struct Alone {
 }
 
 impl Alone {
+    /// After enough of them.
+    #[cfg(test)]
+    pub(super) fn assumed() -> Alone {
+        Alone { writes: ALONE_WRITES }
+    }
+
     /// True if the loop may wait for the next write.
     pub(super) fn is_likely(&self) -> bool {
         self.writes >= ALONE_WRITES

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::alone::Alone;
 use super::flush::Flush;
@@ -46,6 +47,8 @@ pub(crate) struct LogWrites {
     pool: Pool,
     flush: Flush,
     alone: Alone,
+    /// Time that the loop spent in a write of its own, in this turn.
+    deaf: Duration,
     /// When the turn began, writes waited or were under way.
     was_writing: bool,
     /// Turns of the loop since it slept; 0 where the log has a thread of its own.
@@ -99,6 +102,7 @@ impl LogWrites {
             pool: Pool::new(REGISTERED_BUFFERS, REGISTERED_BUFFER_BYTES),
             flush: Flush::new(),
             alone: Alone::default(),
+            deaf: Duration::ZERO,
             was_writing: false,
             busy_turns: 0,
             failed: false,
@@ -135,6 +139,7 @@ impl LogWrites {
     /// The same: what is to be done about a write that was left for the loop.
     pub(crate) fn begin_turn(&mut self, may_sleep: bool) -> Left {
         self.was_writing = !self.writes.is_empty();
+        self.deaf = Duration::ZERO;
         if !self.is_alone() {
             if !may_sleep && self.was_writing {
                 self.alone.has_company();
@@ -216,9 +221,21 @@ impl LogWrites {
         let begun = Clock.now();
         let write = self.start(0, durability, false);
         let number = write.number;
-        let result = durability.write(write.file, write.buffer, write.offset);
-        self.alone.took(Clock.now().since(begun));
-        self.completed(number, pass(result));
+        let result = pass(durability.write(write.file, write.buffer, write.offset));
+        self.deaf = Clock.now().since(begun);
+        self.alone.took(self.deaf);
+        self.completed(number, result);
+    }
+
+    /// From here on as after many quick writes without company.
+    #[cfg(test)]
+    pub(crate) fn assume_alone(&mut self) {
+        self.alone = Alone::assumed();
+    }
+
+    /// How long the loop was in a write of its own in this turn, and could not hear anybody.
+    pub(crate) fn deaf(&self) -> Duration {
+        self.deaf
     }
 
     /// A turn of the loop has begun, with all that has come: looks whether anybody waits for more than a write.

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{self, Builder, JoinHandle};
+use std::time::Duration;
 
 use crate::edge::buffer::{AlignedBuffer, Block};
 use crate::edge::disk::{DataDirectory, Durability, Left, LogWrites};
@@ -81,6 +82,10 @@ impl LogThread {
 
     pub(super) fn bytes(&self) -> u64 {
         self.writes.bytes()
+    }
+
+    pub(super) fn deaf(&self) -> Duration {
+        self.writes.deaf()
     }
 
     pub(super) fn is_direct(&self) -> bool {

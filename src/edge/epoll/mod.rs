@@ -119,6 +119,10 @@ impl Io for Epoll {
         self.now
     }
 
+    fn deaf(&self) -> Duration {
+        self.log.as_ref().map_or(Duration::ZERO, LogThread::deaf)
+    }
+
     fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion<OwnedFd>>) {
         let resume = self.sockets.resume_accepting(self.now);
         let may_sleep = timeout != Some(Duration::ZERO);
@@ -216,8 +220,12 @@ impl Io for Epoll {
 }
 
 #[cfg(test)]
-impl crate::edge::tests::Sockets for Epoll {
+impl crate::edge::tests::Inside for Epoll {
     fn socket(&self, conn: ConnId) -> OwnedFd {
         self.sockets.socket(conn)
+    }
+
+    fn log_writes(&mut self) -> &mut crate::edge::disk::LogWrites {
+        self.log.as_mut().expect("has a log").writes()
     }
 }

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use io_uring::{opcode, types};
 
@@ -48,6 +49,10 @@ impl LogWriter {
 
     pub(super) fn bytes(&self) -> u64 {
         self.writes.bytes()
+    }
+
+    pub(super) fn deaf(&self) -> Duration {
+        self.writes.deaf()
     }
 
     pub(super) fn is_registered(&self) -> bool {

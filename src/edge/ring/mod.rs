@@ -180,6 +180,10 @@ impl Io for Ring {
         self.now
     }
 
+    fn deaf(&self) -> Duration {
+        self.log.as_ref().map_or(Duration::ZERO, LogWriter::deaf)
+    }
+
     fn submit(&mut self) {
         if self.queue.has_submissions() {
             self.queue.enter(Wait::Submit);
@@ -329,8 +333,12 @@ fn error_of(result: i32) -> io::Error {
 }
 
 #[cfg(test)]
-impl crate::edge::tests::Sockets for Ring {
+impl crate::edge::tests::Inside for Ring {
     fn socket(&self, conn: ConnId) -> OwnedFd {
         self.sockets.socket(conn)
+    }
+
+    fn log_writes(&mut self) -> &mut crate::edge::disk::LogWrites {
+        self.log.as_mut().expect("has a log").writes()
     }
 }

@@ -171,6 +171,10 @@ impl<I: Io> Loop<I> {
         let mut completions = std::mem::take(&mut self.completions);
         self.io.wait(timeout, &mut completions);
         let now = self.io.now();
+        let deaf = self.io.deaf();
+        if deaf >= Duration::from_nanos(limits::log::DEAF_NANOSECONDS_MIN) {
+            self.sequencer().node.was_deaf(deaf);
+        }
         for completion in completions.drain(..) {
             self.feed(completion, now)?;
         }

@@ -122,6 +122,18 @@ impl Deadlines {
         }
     }
 
+    /// All leases last longer by `time`, those whose revoke is proposed aside.
+    pub fn delay(&mut self, time: Duration) {
+        let later = |(_, id)| {
+            let deadline = self.by_id.get_mut(&id).expect("both hold the same leases");
+            if deadline.proposed.is_none() {
+                deadline.at = deadline.at + time;
+            }
+            (deadline.at, id)
+        };
+        self.by_time = std::mem::take(&mut self.by_time).into_iter().map(later).collect();
+    }
+
     /// Remaining seconds, truncated towards zero as etcd shows them; `None` if unknown.
     pub fn remaining_seconds(&self, id: LeaseId, now: Monotonic) -> Option<i64> {
         let deadline = self.by_id.get(&id)?;
@@ -214,6 +226,24 @@ mod tests {
         assert_eq!(deadlines.remaining_seconds(1, at(9_000)), Some(10));
         assert_eq!(deadlines.remaining_seconds(1, at(30_000)), Some(0));
         assert_eq!(deadlines.remaining_seconds(2, at(0)), None);
+    }
+
+    #[test]
+    fn a_delay_moves_what_is_not_on_its_way_out() {
+        let mut deadlines = Deadlines::default();
+        deadlines.granted(1, 2, at(0));
+        deadlines.granted(2, 3, at(0));
+        assert_eq!(deadlines.poll_due(at(2_500)), [1]);
+        deadlines.delay(Duration::from_secs(4));
+        assert_eq!(deadlines.renew(1, at(2_600)), Renewal::Expiring);
+        assert_eq!(deadlines.remaining_seconds(2, at(5_000)), Some(2));
+        assert_eq!(deadlines.renew(2, at(7_000)), Renewal::Renewed(3));
+        assert!(deadlines.poll_due(at(5_000)).is_empty(), "in flight");
+        assert_eq!(deadlines.poll_due(at(5_600)), [1], "again after 3 s");
+        deadlines.revoked(1);
+        assert_eq!(deadlines.next_timeout(), Some(at(7_000) + time_of(3)));
+        deadlines.revoked(2);
+        assert_eq!(deadlines.next_timeout(), None);
     }
 
     #[test]

@@ -260,6 +260,13 @@ impl Node {
         }
     }
 
+    /// For so long nobody was listened to: keepalives that came in time wait still, so all leases last longer by it.
+    pub fn was_deaf(&mut self, time: Duration) {
+        if let Some(deadlines) = &mut self.deadlines {
+            deadlines.delay(time);
+        }
+    }
+
     fn propose_own(&mut self, operation: Operation, waiter: Option<Waiter>) {
         let request =
             InternalRequest { id: self.ids.next(), username: String::new(), auth_revision: 0, operation };

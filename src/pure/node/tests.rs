@@ -333,6 +333,27 @@ fn an_expired_lease_is_revoked_and_its_keepalive_waits_for_that() {
 }
 
 #[test]
+fn a_keepalive_that_could_not_be_heard_in_time_counts() {
+    let mut desk = desk();
+    for id in [5, 6] {
+        desk.propose(id, Operation::LeaseGrant(LeaseGrantRequest { ttl: 2, id: id as i64 }));
+    }
+    desk.settle();
+    let deaf = Duration::from_secs(10);
+    desk.now = desk.now + deaf;
+    desk.node.was_deaf(deaf);
+    desk.ask(1, Ask::KeepAlive(5));
+    desk.settle();
+    assert!(matches!(desk.reply(1), Reply::Renewed(2)));
+    // Nobody spoke for the other, which has its whole time still.
+    desk.now = desk.now + Duration::from_millis(1_900);
+    desk.settle();
+    desk.ask(2, Ask::Leases);
+    desk.settle();
+    assert!(matches!(desk.reply(2), Reply::Leases(ids) if ids.len() == 2));
+}
+
+#[test]
 fn an_idle_log_proves_its_end() {
     let mut desk = desk();
     desk.put(1, "a");
