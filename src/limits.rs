@@ -269,8 +269,11 @@ pub mod log {
     /// Writes in a row during which nothing else was to be done, after which the loop makes the next itself and waits for
     /// it: some 50 ms of one client's puts.
     pub const ALONE_WRITES: u32 = 256;
-    /// A write that took longer ends that: whoever comes would wait too long.
+    /// A write that took longer ends that for a while: whoever comes would wait too long.
     pub const ALONE_NANOSECONDS_MAX: u64 = 1_000_000;
+    /// Quick writes after a slow one, before the loop makes them itself again. Few, because a disk has its moods: one
+    /// slow write of a hundred would end it for most of the time.
+    pub const ALONE_WRITES_AFTER_SLOW: u32 = 32;
     /// A write of the loop's own that took longer is added to the deadlines of all leases: keepalives that came in time
     /// were not heard. What is shorter is nothing to leases of seconds.
     pub const DEAF_NANOSECONDS_MIN: u64 = 10_000_000;
@@ -291,6 +294,9 @@ pub mod shard {
     /// Turn on a processor that a core's thread asks of the scheduler, the shortest that it knows: a core that wakes is
     /// not kept waiting by programs that compute for long.
     pub const TURN_NANOSECONDS: u64 = 100_000;
+    /// Turns in a row in which one wish came from the same processor, after which the first core runs there, too, as long
+    /// as it serves nobody else. A shard that moves about sooner is not followed: each time costs a system call.
+    pub const BESIDE_WISHES: u32 = 16;
     /// Operations queued for one submission. Beyond: submitted early.
     pub const SUBMISSION_ENTRIES: u32 = 512;
     /// Completions that the kernel queues. Beyond: kept by the kernel, slower.

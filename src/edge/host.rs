@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use crate::edge::disk::DataDirectory;
 use crate::edge::io::{Io, SetupError};
 use crate::edge::net::Listener;
+use crate::edge::system;
 use crate::limits;
 
 /// What an edge is made of.
@@ -96,6 +97,35 @@ impl Fault {
     }
 }
 
+/// On which processors an edge's thread runs.
+#[derive(Default)]
+pub(crate) struct Place {
+    /// As asked for last.
+    asked: Option<usize>,
+    /// Those that the thread may use, while it is kept on one.
+    allowed: Vec<usize>,
+    /// The kernel, or a filter of system calls, does not let it choose.
+    refused: bool,
+}
+
+impl Place {
+    /// See [`Io::run_on`].
+    pub(crate) fn run_on(&mut self, processor: Option<usize>) {
+        if self.refused || processor == self.asked {
+            return;
+        }
+        if self.asked.is_none() {
+            self.allowed = system::allowed_cpus();
+        }
+        self.asked = processor;
+        let done = match processor.filter(|processor| self.allowed.contains(processor)) {
+            Some(processor) => system::run_thread_on(&[processor]),
+            None => system::run_thread_on(&self.allowed),
+        };
+        self.refused = done.is_err();
+    }
+}
+
 /// An edge whose operations can be made to fail, by tests.
 pub trait Faults {
     /// Lets `hook` rewrite results from here on.
@@ -115,4 +145,24 @@ pub trait HostIo: Io<Socket = OwnedFd> + Sized {
 
     /// What it uses of what the kernel offers, for the log line at the start: names, and whether in use.
     fn fast_paths(&self) -> Vec<(&'static str, bool)>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_kept_on_a_processor_and_let_go() {
+        let allowed = system::allowed_cpus();
+        let mut place = Place::default();
+        for cpu in &allowed {
+            place.run_on(Some(*cpu));
+            assert_eq!((system::allowed_cpus(), system::current_cpu()), (vec![*cpu], Some(*cpu)));
+        }
+        place.run_on(None);
+        assert_eq!(system::allowed_cpus(), allowed);
+        // One that the thread may not use is as good as none.
+        place.run_on(Some(libc::CPU_SETSIZE as usize - 1));
+        assert_eq!(system::allowed_cpus(), allowed);
+    }
 }

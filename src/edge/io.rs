@@ -206,6 +206,20 @@ pub trait Io {
         Duration::ZERO
     }
 
+    /// True if the log's writes are few and come one by one, so that the loop makes them itself.
+    fn is_alone(&self) -> bool {
+        false
+    }
+
+    /// The processor that the loop is running on, where that is known.
+    fn processor(&self) -> Option<usize> {
+        None
+    }
+
+    /// Keeps the loop's thread on one of the processors that it may use, or (`None`) on no certain one, as in the
+    /// beginning.
+    fn run_on(&mut self, _processor: Option<usize>) {}
+
     /// Hands over what was queued, before the caller does something long. [`Io::wait`] does it too.
     fn submit(&mut self) {}
 

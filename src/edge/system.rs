@@ -71,14 +71,22 @@ pub(crate) fn allowed_cpus() -> Vec<usize> {
     (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect()
 }
 
-/// Ties the calling thread to a processor.
-pub(crate) fn pin_thread(cpu: usize) -> io::Result<()> {
+/// The processor that the calling thread runs on.
+pub(crate) fn current_cpu() -> Option<usize> {
+    // SAFETY: takes no pointers.
+    usize::try_from(unsafe { libc::sched_getcpu() }).ok()
+}
+
+/// Lets the calling thread run on these processors alone.
+pub(crate) fn run_thread_on(cpus: &[usize]) -> io::Result<()> {
     let mut set = std::mem::MaybeUninit::<libc::cpu_set_t>::zeroed();
     // SAFETY: all-zero is the empty set.
     let set = unsafe { set.assume_init_mut() };
-    assert!(cpu < libc::CPU_SETSIZE as usize, "a processor that the kernel has named");
-    // SAFETY: writes a bit inside `set`.
-    unsafe { libc::CPU_SET(cpu, set) };
+    for cpu in cpus {
+        assert!(*cpu < libc::CPU_SETSIZE as usize, "a processor that the kernel has named");
+        // SAFETY: writes a bit inside `set`.
+        unsafe { libc::CPU_SET(*cpu, set) };
+    }
     // SAFETY: the kernel reads the given size of `set`.
     let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) };
     check(result).map(drop)

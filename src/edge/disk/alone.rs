@@ -14,12 +14,12 @@
 
 use std::time::Duration;
 
-use crate::limits::log::{ALONE_NANOSECONDS_MAX, ALONE_WRITES};
+use crate::limits::log::{ALONE_NANOSECONDS_MAX, ALONE_WRITES, ALONE_WRITES_AFTER_SLOW};
 
 /// The account of one log.
 #[derive(Default)]
 pub(super) struct Alone {
-    /// Writes in a row that were quick and during which nothing came.
+    /// Quick writes since something came while one was under way; a slow one takes some back.
     writes: u32,
 }
 
@@ -43,7 +43,11 @@ impl Alone {
     /// A write has ended after so long.
     pub(super) fn took(&mut self, time: Duration) {
         let is_quick = time < Duration::from_nanos(ALONE_NANOSECONDS_MAX);
-        self.writes = if is_quick { self.writes.saturating_add(1) } else { 0 };
+        self.writes = if is_quick {
+            self.writes.saturating_add(1)
+        } else {
+            self.writes.min(ALONE_WRITES - ALONE_WRITES_AFTER_SLOW)
+        };
     }
 }
 
@@ -52,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn company_or_a_slow_write_ends_it_for_as_many_writes() {
+    fn company_ends_it_for_long_and_a_slow_write_for_a_while() {
         let quick = Duration::from_nanos(ALONE_NANOSECONDS_MAX - 1);
         let slow = Duration::from_nanos(ALONE_NANOSECONDS_MAX);
         let mut alone = Alone::default();
@@ -63,10 +67,19 @@ mod tests {
         assert!(!is_likely_after(ALONE_WRITES - 1, quick));
         assert!(is_likely_after(1, quick));
         assert!(is_likely_after(10 * ALONE_WRITES, quick));
-        assert!(!is_likely_after(1, slow));
-        assert!(!is_likely_after(ALONE_WRITES - 1, quick));
-        assert!(is_likely_after(1, quick));
+        for slow_writes in [1, 10] {
+            assert!(!is_likely_after(slow_writes, slow));
+            assert!(!is_likely_after(ALONE_WRITES_AFTER_SLOW - 1, quick));
+            assert!(is_likely_after(1, quick));
+        }
+        // A disk that is slow all the time.
+        assert!((0..10 * ALONE_WRITES).all(|_| !is_likely_after(1, slow) && !is_likely_after(1, quick)));
         alone.has_company();
-        assert!(!alone.is_likely());
+        assert!((0..ALONE_WRITES - 1).all(|_| {
+            alone.took(quick);
+            !alone.is_likely()
+        }));
+        alone.took(quick);
+        assert!(alone.is_likely());
     }
 }

@@ -207,6 +207,11 @@ impl LogWrites {
         is_only && !self.failed && self.way_alone().is_some() && self.alone.is_likely()
     }
 
+    /// True if the loop makes the next write itself, when it is the only one.
+    pub(crate) fn is_alone_likely(&self) -> bool {
+        self.alone.is_likely()
+    }
+
     fn way_alone(&self) -> Option<Durability> {
         match self.data.log().syncs() {
             Syncs::Off => None,

@@ -84,6 +84,10 @@ impl LogThread {
         self.writes.bytes()
     }
 
+    pub(super) fn is_alone(&self) -> bool {
+        self.writes.is_alone_likely()
+    }
+
     pub(super) fn deaf(&self) -> Duration {
         self.writes.deaf()
     }

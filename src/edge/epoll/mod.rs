@@ -21,7 +21,7 @@ use self::sockets::{Sockets, Source};
 use crate::edge::buffer::AlignedBuffer;
 use crate::edge::clock::Clock;
 use crate::edge::disk::DataDirectory;
-use crate::edge::host::{Fault, FaultHook, Faults, HostIo, HostOptions};
+use crate::edge::host::{Fault, FaultHook, Faults, HostIo, HostOptions, Place};
 use crate::edge::io::{Completion, ConnId, Io, SendPieces, SetupError, Waker};
 use crate::edge::net::Listener;
 use crate::edge::system::{self, Readiness};
@@ -37,6 +37,7 @@ pub struct Epoll {
     sockets: Sockets,
     log: Option<LogThread>,
     wake: Arc<LoopWake>,
+    place: Place,
     now: Monotonic,
     /// Completions that came about outside of a wait.
     ready: Vec<Completion<OwnedFd>>,
@@ -62,6 +63,7 @@ impl Epoll {
             sockets: Sockets::new(options.receive_buffers, options.receive_buffer_bytes),
             log,
             wake,
+            place: Place::default(),
             now: Clock.now(),
             ready: Vec::new(),
             fault: Fault::default(),
@@ -121,6 +123,18 @@ impl Io for Epoll {
 
     fn deaf(&self) -> Duration {
         self.log.as_ref().map_or(Duration::ZERO, LogThread::deaf)
+    }
+
+    fn is_alone(&self) -> bool {
+        self.log.as_ref().is_some_and(LogThread::is_alone)
+    }
+
+    fn processor(&self) -> Option<usize> {
+        system::current_cpu()
+    }
+
+    fn run_on(&mut self, processor: Option<usize>) {
+        self.place.run_on(processor);
     }
 
     fn wait(&mut self, timeout: Option<Duration>, out: &mut Vec<Completion<OwnedFd>>) {

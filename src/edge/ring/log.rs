@@ -51,6 +51,10 @@ impl LogWriter {
         self.writes.bytes()
     }
 
+    pub(super) fn is_alone(&self) -> bool {
+        self.writes.is_alone_likely()
+    }
+
     pub(super) fn deaf(&self) -> Duration {
         self.writes.deaf()
     }

@@ -37,7 +37,7 @@ use self::token::Token;
 use crate::edge::buffer::{AlignedBuffer, Block};
 use crate::edge::clock::Clock;
 use crate::edge::disk::DataDirectory;
-use crate::edge::host::{FaultHook, Faults, HostIo, HostOptions, Operation};
+use crate::edge::host::{FaultHook, Faults, HostIo, HostOptions, Operation, Place};
 use crate::edge::io::{Completion, ConnId, Io, SendPieces, SetupError, Waker};
 use crate::edge::net::Listener;
 use crate::edge::system;
@@ -59,6 +59,7 @@ pub struct Ring {
     messages: Slab<Waker>,
     /// What is in use of what a ring can do without.
     features: Features,
+    place: Place,
     now: Monotonic,
     /// Completions that came about outside of a wait.
     ready: Vec<Completion<OwnedFd>>,
@@ -100,6 +101,7 @@ impl Ring {
             wake_count: Block::new(1),
             messages: Slab::default(),
             features,
+            place: Place::default(),
             now: Clock.now(),
             ready: Vec::new(),
         };
@@ -182,6 +184,18 @@ impl Io for Ring {
 
     fn deaf(&self) -> Duration {
         self.log.as_ref().map_or(Duration::ZERO, LogWriter::deaf)
+    }
+
+    fn is_alone(&self) -> bool {
+        self.log.as_ref().is_some_and(LogWriter::is_alone)
+    }
+
+    fn processor(&self) -> Option<usize> {
+        system::current_cpu()
+    }
+
+    fn run_on(&mut self, processor: Option<usize>) {
+        self.place.run_on(processor);
     }
 
     fn submit(&mut self) {

@@ -89,7 +89,7 @@ impl Crew {
 fn set_up<I: HostIo>(cpu: Option<usize>) -> Result<I, Failed> {
     let io = I::set_up(None).map_err(Failed::SetUp)?;
     // After it, so that threads that it starts are not tied.
-    cpu.map_or(Ok(()), system::pin_thread).map_err(Failed::Pin)?;
+    cpu.map_or(Ok(()), |cpu| system::run_thread_on(&[cpu])).map_err(Failed::Pin)?;
     Ok(io)
 }
 

@@ -7,6 +7,7 @@
 //! Not here: what bytes mean, what a term is.
 
 pub mod assemble;
+mod beside;
 mod crew;
 mod http;
 mod placement;
@@ -200,6 +201,7 @@ impl<I: Io> Loop<I> {
         if self.is_drained(now) {
             return Err(Stopped::Asked);
         }
+        self.announce_processor(busy);
         self.wake_others();
         Ok(busy)
     }
@@ -430,6 +432,13 @@ impl<I: Io> Loop<I> {
     fn announce_connections(&mut self) {
         if let Some(shard) = &self.shard {
             shard.slot.announce_connections(self.io.connections() as u64, shard.adopted);
+        }
+    }
+
+    /// Tells the first core, for which there may be wishes, where this one goes to sleep.
+    fn announce_processor(&self, busy: bool) {
+        if let (true, Some(shard)) = (self.to_wake[FIRST], &self.shard) {
+            shard.slot.announce_processor(if busy { None } else { self.io.processor() });
         }
     }
 

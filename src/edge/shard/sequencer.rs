@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::beside::Beside;
 use super::slot::mark_interested;
 use super::{ShardSlot, Stopped};
 use crate::edge::io::{AlignedBuffer, Io, SegmentError};
@@ -34,6 +35,8 @@ pub struct Sequencer {
     /// The revision of the last view.
     published: Revision,
     write_began: Monotonic,
+    /// From where the wishes of one client alone come.
+    beside: Beside,
     /// Time of each log write.
     pub sync_seconds: Histogram,
     /// Bytes written to the log.
@@ -57,6 +60,7 @@ impl Sequencer {
             announced: 0,
             published: 0,
             write_began: Monotonic(0),
+            beside: Beside::default(),
             sync_seconds: crate::edge::ops::metrics::disk_histogram(),
             log_bytes_written: 0,
         }
@@ -71,12 +75,18 @@ impl Sequencer {
         slots: &[ShardSlot],
         to_wake: &mut [bool],
     ) -> bool {
-        for mailbox in &mut self.wishes {
+        let (mut asked, mut several) = (None, false);
+        for (shard, mailbox) in self.wishes.iter_mut().enumerate() {
             for _ in 0..limits::request::PROPOSALS_OUTSTANDING_MAX {
                 let Some(wish) = mailbox.receive() else { break };
                 self.node.handle_ask(wish, now);
+                several |= asked.replace(shard).is_some();
             }
         }
+        if asked.is_some() {
+            self.beside.took(asked.filter(|_| !several), slots);
+        }
+        io.run_on(self.beside.choose(io.is_alone()));
         self.node.set_log_bytes(io.log_bytes());
         let mut busy = self.node.turn(now);
         self.carry_out(io, to_wake);

@@ -309,7 +309,7 @@ fn run<I: HostIo>(
     let waker = core.io().waker();
     signals.on_signal(move || waker.wake()).map_err(failed)?;
     // The last step, so that no other thread is tied with it.
-    cpu.map_or(Ok(()), system::pin_thread).map_err(pin_error)?;
+    cpu.map_or(Ok(()), |cpu| system::run_thread_on(&[cpu])).map_err(pin_error)?;
     logging::announce_ready(&config, &addresses);
     ops::announce_to_init();
     let received = Arc::clone(&signals);

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use crate::pure::types::Revision;
 use crate::stdx::sync::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
 
+/// No processor.
+const NOWHERE: u64 = u64::MAX;
+
 /// One shard's announcements. Clones show the same numbers.
 #[derive(Clone)]
 pub struct ShardSlot(Arc<Numbers>);
@@ -21,6 +24,8 @@ struct Numbers {
     adopted: AtomicU64,
     /// Watches, those behind included.
     watches: AtomicU64,
+    /// Processor on which the shard waits, after its last wishes, for their replies and for nothing else.
+    processor: AtomicU64,
 }
 
 impl ShardSlot {
@@ -32,6 +37,7 @@ impl ShardSlot {
             open: AtomicU64::new(0),
             adopted: AtomicU64::new(0),
             watches: AtomicU64::new(0),
+            processor: AtomicU64::new(NOWHERE),
         }))
     }
 
@@ -63,6 +69,18 @@ impl ShardSlot {
         self.0.watches.store(watches as u64, Ordering::Relaxed);
         let others = all.iter().filter(|slot| !Arc::ptr_eq(&slot.0, &self.0));
         others.map(|slot| slot.0.watches.load(Ordering::Relaxed) as usize).sum()
+    }
+
+    /// To be called after wishes were made, before the first core is woken: on which processor the shard goes to sleep.
+    /// `None`: it does not, or nobody knows. A hint, which orders nothing.
+    pub(super) fn announce_processor(&self, processor: Option<usize>) {
+        self.0.processor.store(processor.map_or(NOWHERE, |number| number as u64), Ordering::Relaxed);
+    }
+
+    /// As announced last.
+    pub(super) fn processor(&self) -> Option<usize> {
+        let processor = self.0.processor.load(Ordering::Relaxed);
+        (processor != NOWHERE).then_some(processor as usize)
     }
 
     /// Connections that are open, and how many were ever adopted.
