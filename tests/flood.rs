@@ -20,6 +20,7 @@ mod flood {
     mod connections;
     mod frames;
     mod heads;
+    mod lists;
     mod requests;
     mod windows;
 }

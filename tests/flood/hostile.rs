@@ -11,7 +11,7 @@ use etchd::pure::wire::grpc::message;
 use etchd::pure::wire::h2::frame::{self, FrameHead, HEAD_BYTES, PREFACE, flag, kind, setting};
 use etchd::testing::request;
 
-use crate::crash::client::{PATIENCE, path, put};
+use crate::crash::client::{PATIENCE, path, put, puts};
 use crate::crash::server::{Server, on};
 use crate::crash::system::{Scratch, free_port};
 
@@ -27,6 +27,13 @@ pub const GROWTH_BYTES_MAX: u64 = 8 << 20;
 const BATCH_BYTES: usize = 64 * 1024;
 /// After this a client that reads no answers, and whose frames are no longer taken, tries a new connection.
 const STUCK: Duration = Duration::from_millis(50);
+/// How long a server does less than a tenth of a core's work until it counts as idle. Others may be busy, so that one
+/// with work gets less than a core.
+const IDLE: Duration = Duration::from_millis(300);
+/// Times what memory may grow by at most: when it has, there is nothing more to wait for.
+const HOPELESS: u64 = 8;
+/// Bytes of the values that are listed.
+const LISTED_VALUE_BYTES: usize = 100;
 
 /// Frames under way to the server, and where the connection's numbers stand.
 pub struct Wire {
@@ -68,7 +75,16 @@ impl Wire {
 
     /// DATA with one message.
     pub fn message(&mut self, stream: u32, message: &[u8], end: bool) {
-        let mut body = message::prefix(false, message.len()).to_vec();
+        self.data(stream, false, message, end);
+    }
+
+    /// DATA with one message that was compressed, on a call that says so.
+    pub fn compressed_message(&mut self, stream: u32, message: &[u8], end: bool) {
+        self.data(stream, true, message, end);
+    }
+
+    fn data(&mut self, stream: u32, compressed: bool, message: &[u8], end: bool) {
+        let mut body = message::prefix(compressed, message.len()).to_vec();
         body.extend_from_slice(message);
         self.raw(kind::DATA, if end { flag::END_STREAM } else { 0 }, stream, &body);
     }
@@ -89,6 +105,16 @@ pub fn head(path: &str, extra: &[(&str, &str)]) -> Vec<u8> {
     request::block(path, "etchd", extra)
 }
 
+/// Which bounds an attack meets.
+pub enum Breach {
+    /// It must raise this counter of `/metrics`.
+    Of(&'static str),
+    /// It stays within all bounds.
+    Nothing,
+    /// Where the server stops it is the server's choice.
+    Any,
+}
+
 /// What an attack is.
 pub struct Attack {
     /// Settings that its connections begin with.
@@ -97,8 +123,13 @@ pub struct Attack {
     pub reads: bool,
     /// Frames in all.
     pub frames: u64,
-    /// The counter of `/metrics` that it must raise; None: it stays within all bounds.
-    pub breach: Option<&'static str>,
+    /// Keys in the key space, named `listed/`, before it begins: with values of 100 bytes, all different.
+    pub keys: usize,
+    /// Whether it is about the answers: each connection is kept until the server has made all that it makes, and
+    /// there is a new one when no more requests are taken.
+    pub waits: bool,
+    /// The bounds that it meets.
+    pub breach: Breach,
     /// How much resident memory may grow by.
     pub growth_bytes_max: u64,
 }
@@ -110,14 +141,34 @@ impl Attack {
             settings: vec![(setting::INITIAL_WINDOW_SIZE, 1 << 30)],
             reads: true,
             frames: FRAMES,
-            breach: Some(breach),
+            keys: 0,
+            waits: false,
+            breach: Breach::Of(breach),
             growth_bytes_max: GROWTH_BYTES_MAX,
         }
     }
 
     /// One that reads, and stays within all bounds.
     pub fn within() -> Attack {
-        Attack { breach: None, ..Attack::beyond("") }
+        Attack { breach: Breach::Nothing, ..Attack::beyond("") }
+    }
+
+    /// One that asks so often for answers from so many keys, with a call and a message each, and takes none: no
+    /// stream has a window. Each request is dear, so that they are fewer than a million.
+    pub fn untaken(keys: usize, requests: u64) -> Attack {
+        Attack {
+            settings: vec![(setting::INITIAL_WINDOW_SIZE, 0)],
+            frames: 2 * requests,
+            keys,
+            waits: true,
+            breach: Breach::Any,
+            ..Attack::within()
+        }
+    }
+
+    /// The same with open windows, but the answers stay in the socket.
+    pub fn unread(keys: usize, requests: u64) -> Attack {
+        Attack { settings: Attack::within().settings, reads: false, ..Attack::untaken(keys, requests) }
     }
 }
 
@@ -145,6 +196,11 @@ pub struct Target {
 impl Target {
     /// Starts one and lets it serve some calls, so that what every server needs is resident.
     pub fn start(name: &str) -> Target {
+        Target::start_with_keys(name, 0)
+    }
+
+    /// The same with so many keys to be listed.
+    pub fn start_with_keys(name: &str, keys: usize) -> Target {
         let (scratch, port) = (Scratch::new(name), free_port());
         let data = scratch.0.join("data");
         // Syncs have nothing to do with floods, but would take most of the time.
@@ -152,6 +208,7 @@ impl Target {
         let arguments = ["--unsafe-no-fsync", "--shards", "1"];
         let server = Server::start_with(on(&data, port).args(arguments), port);
         serve(&server, 200);
+        put_listed(&server, keys);
         http1(port, "/metrics");
         let baseline = server.resident_bytes();
         Target { server, port, baseline, scratch }
@@ -173,6 +230,26 @@ impl Target {
         let text = http1(self.port, "/metrics");
         let value = text.lines().find_map(|l| l.strip_prefix(&line));
         value.unwrap_or_else(|| panic!("no {line}in\n{text}")).parse().expect("a number")
+    }
+
+    /// Waits until the server has little to do, or is far beyond what it may grow by; not forever.
+    fn wait_idle(&self, growth_bytes_max: u64) {
+        let begun = Instant::now();
+        let mut before = self.processor_seconds();
+        while begun.elapsed() < PATIENCE && self.growth_bytes() < HOPELESS * growth_bytes_max {
+            std::thread::sleep(IDLE);
+            let now = self.processor_seconds();
+            if now - before < IDLE.as_secs_f64() / 10.0 {
+                return;
+            }
+            before = now;
+        }
+    }
+
+    fn processor_seconds(&self) -> f64 {
+        let text = http1(self.port, "/metrics");
+        let value = text.lines().find_map(|line| line.strip_prefix("process_cpu_seconds_total "));
+        value.expect("the process is measured").parse().expect("a number")
     }
 
     /// All bounds that were reached, for messages.
@@ -198,6 +275,19 @@ pub fn serve(server: &Server, puts: usize) {
     }
 }
 
+/// Puts the keys that attacks list.
+fn put_listed(server: &Server, keys: usize) {
+    let mut client = server.connect();
+    let listed = |number: usize| {
+        let key = format!("listed/{number:06}");
+        put(key.as_bytes(), format!("{number:0LISTED_VALUE_BYTES$}").as_bytes())
+    };
+    for first in (0..keys).step_by(100) {
+        let txn = puts((first..keys.min(first + 100)).map(listed));
+        client.unary(path::TXN, &txn).expect("a quiet server takes puts");
+    }
+}
+
 /// A request over HTTP/1; gives the body.
 pub fn http1(port: u16, target: &str) -> String {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("the server takes connections");
@@ -211,12 +301,12 @@ pub fn http1(port: u16, target: &str) -> String {
 /// Lets the attack run until its frames are sent and the other client has been served, whichever is later.
 /// `fill` appends some frames; it is called again and again, and `Wire::is_new` on each new connection.
 pub fn flood(name: &str, attack: &Attack, fill: impl FnMut(&mut Wire) + Send) -> Seen {
-    let target = Target::start(name);
-    let before = attack.breach.map_or(0, |bound| target.breaches(bound));
+    let target = Target::start_with_keys(name, attack.keys);
+    let before = if let Breach::Of(bound) = attack.breach { target.breaches(bound) } else { 0 };
     let served = AtomicBool::new(false);
     let begun = Instant::now();
     let seen = std::thread::scope(|scope| {
-        let hostile = scope.spawn(|| run(target.port, attack, &served, fill));
+        let hostile = scope.spawn(|| run(&target, attack, &served, fill));
         serve(&target.server, PUTS);
         served.store(true, Ordering::Relaxed);
         let put = begun.elapsed();
@@ -229,10 +319,11 @@ pub fn flood(name: &str, attack: &Attack, fill: impl FnMut(&mut Wire) + Send) ->
     println!("{name}: grew {} KiB, keeps {} KiB, {breaches:?}, {seen:?}", grown >> 10, kept >> 10);
     assert!(seen.frames >= attack.frames, "{seen:?}");
     match attack.breach {
-        Some(bound) => {
+        Breach::Of(bound) => {
             assert!(target.breaches(bound) > before, "{name} did not reach {bound}: {breaches:?}, {seen:?}");
         }
-        None => assert!(breaches.is_empty(), "{name} went beyond {breaches:?}, {seen:?}"),
+        Breach::Nothing => assert!(breaches.is_empty(), "{name} went beyond {breaches:?}, {seen:?}"),
+        Breach::Any => {}
     }
     let (grown, max) = (grown >> 10, attack.growth_bytes_max >> 10);
     assert!(grown <= max, "{name}: memory grew by {grown} KiB of {max}, {seen:?}");
@@ -241,13 +332,13 @@ pub fn flood(name: &str, attack: &Attack, fill: impl FnMut(&mut Wire) + Send) ->
     seen
 }
 
-fn run(port: u16, attack: &Attack, served: &AtomicBool, mut fill: impl FnMut(&mut Wire)) -> Seen {
+fn run(target: &Target, attack: &Attack, served: &AtomicBool, mut fill: impl FnMut(&mut Wire)) -> Seen {
     let mut seen = Seen::default();
     let mut wire = Wire { out: Vec::new(), frames: 0, stream: 1 };
     while goes_on(wire.frames, attack, served) {
         seen.connections += 1;
-        let socket = TcpStream::connect(("127.0.0.1", port)).expect("the server takes connections");
-        let patience = if attack.reads { PATIENCE } else { STUCK };
+        let socket = TcpStream::connect(("127.0.0.1", target.port)).expect("the server takes connections");
+        let patience = if attack.reads && !attack.waits { PATIENCE } else { STUCK };
         socket.set_write_timeout(Some(patience)).expect("sockets have timeouts");
         let reader = attack.reads.then(|| read(socket.try_clone().expect("descriptors are left")));
         wire.stream = 1;
@@ -255,12 +346,16 @@ fn run(port: u16, attack: &Attack, served: &AtomicBool, mut fill: impl FnMut(&mu
         wire.out.extend_from_slice(PREFACE);
         frame::write_settings(&mut wire.out, &attack.settings);
         frame::write_settings_ack(&mut wire.out);
-        if attack.reads {
+        if attack.reads || attack.waits {
             // All that a million frames can ask for.
             frame::write_window_update(&mut wire.out, 0, 1 << 30);
         }
         if let Err(error) = attack_once(&socket, attack, served, &mut wire, &mut fill) {
-            assert!(is_end(&error) || !attack.reads && is_stuck(&error), "writing: {error}");
+            let may_stop = attack.waits || !attack.reads;
+            assert!(is_end(&error) || may_stop && is_stuck(&error), "writing: {error}");
+        }
+        if attack.waits {
+            target.wait_idle(attack.growth_bytes_max);
         }
         // It may be closed already.
         drop(socket.shutdown(Shutdown::Both));
@@ -272,9 +367,10 @@ fn run(port: u16, attack: &Attack, served: &AtomicBool, mut fill: impl FnMut(&mu
     seen
 }
 
-/// The frames are not all sent, or the other client is not served yet: both have to see each other.
+/// The frames are not all sent, or the other client is not served yet: both have to see each other. One that waits is
+/// there long enough.
 fn goes_on(frames: u64, attack: &Attack, served: &AtomicBool) -> bool {
-    frames < attack.frames || frames < FRAMES_MAX && !served.load(Ordering::Relaxed)
+    frames < attack.frames || !attack.waits && frames < FRAMES_MAX && !served.load(Ordering::Relaxed)
 }
 
 /// One connection until the server ends it or there is enough.
@@ -290,7 +386,7 @@ fn attack_once(
         if wire.stream > 0x3fff_ffff {
             return Ok(());
         }
-        while wire.out.len() < BATCH_BYTES {
+        while wire.out.len() < BATCH_BYTES && goes_on(wire.frames, attack, served) {
             fill(wire);
         }
         socket.write_all(&wire.out)?;
