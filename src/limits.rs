@@ -4,6 +4,15 @@
 
 /// Requests and what they may hold.
 pub mod request {
+    /// Bytes that a connection's long answers keep: references to records that are to be sent, and requests of those
+    /// under way. Beyond: its next long answer is made when the client has taken some; short ones are made all the same.
+    /// One answer may keep more, as long as its key space makes it.
+    pub const KEPT_ANSWERS_BYTES_MAX: usize = 512 * 1024;
+    /// Requests that wait for that. Beyond: the connection's further requests are not looked at.
+    pub const WAITING_LISTS_BYTES_MAX: usize = 128 * 1024;
+    /// Long answers of a connection that are made at once; a transaction's, which is made in one piece, is made alone.
+    /// Beyond: they wait in the same way.
+    pub const LONG_ANSWERS_MAX: u32 = 4;
     /// Bytes of answers that wait on a stream while its client goes on asking. Beyond: its requests wait.
     pub const UNREAD_ANSWERS_BYTES_MAX: usize = 256 * 1024;
     /// Bytes of a marshalled log entry, `--max-request-bytes`. Beyond: `etcdserver: request is too large`.
@@ -163,6 +172,13 @@ pub mod http2 {
 pub mod slice {
     /// Apply, per turn.
     pub const APPLY_UNITS: u32 = 1_000;
+    /// Requests of one connection, before the others have their turn: looking at them, inflating them, the beginning of
+    /// their reads.
+    pub const EVENTS_UNITS: u32 = 2_048;
+    /// Requests of all connections of a shard, per turn.
+    pub const EVENTS_UNITS_PER_TURN: u32 = 16_384;
+    /// One event of a client, beside its bytes and what is read for it.
+    pub const EVENT_UNITS: u32 = 8;
     /// The beginning of a read: a page of 500, as Kubernetes asks for, is answered at once.
     pub const READ_BEGIN_UNITS: u32 = 600;
     /// All long reads of a shard, per turn.

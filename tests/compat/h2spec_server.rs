@@ -138,7 +138,8 @@ fn answer(session: &mut Session, now: Monotonic, event: SessionEvent) {
         | SessionEvent::Request { .. }
         | SessionEvent::Cancelled { .. }
         | SessionEvent::DeadlineExceeded { .. }
-        | SessionEvent::Room { .. } => {}
+        | SessionEvent::Room { .. }
+        | SessionEvent::Undone { .. } => {}
     }
 }
 

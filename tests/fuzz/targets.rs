@@ -105,7 +105,8 @@ fn answer(session: &mut Session, event: SessionEvent, turn: usize, now: Monotoni
         SessionEvent::Request { .. }
         | SessionEvent::Cancelled { .. }
         | SessionEvent::DeadlineExceeded { .. }
-        | SessionEvent::Room { .. } => {}
+        | SessionEvent::Room { .. }
+        | SessionEvent::Undone { .. } => {}
     }
 }
 

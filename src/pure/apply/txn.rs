@@ -191,6 +191,29 @@ impl TxnRun {
         TxnRun { path: Vec::new(), pass: Pass::Compare { todo, current: None } }
     }
 
+    /// Bytes of references to the records of its answer so far, about.
+    pub fn kept_bytes(&self) -> usize {
+        match &self.pass {
+            Pass::Compare { current, .. } => {
+                let walk = current.as_ref().and_then(|run| run.walk.as_ref());
+                walk.map_or(0, |walk| walk.kept_bytes())
+            }
+            Pass::Check { .. } => 0,
+            Pass::Execute { op, open, .. } => {
+                let walk = match op {
+                    Some(OpRun::Range { walk, .. }) => walk.kept_bytes(),
+                    Some(OpRun::Delete(_)) | None => 0,
+                };
+                let responses = open.iter().flat_map(|txn| &txn.responses);
+                let records = responses.map(|response| match response {
+                    ResponseOp::Range(range) => range.records.capacity(),
+                    ResponseOp::Put(_) | ResponseOp::DeleteRange(_) | ResponseOp::Txn(_) => 0,
+                });
+                walk + records.sum::<usize>() * size_of::<RecordRef>()
+            }
+        }
+    }
+
     /// Carries on for a slice. A refusal leaves the state untouched.
     pub fn step(
         &mut self,

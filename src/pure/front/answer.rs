@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Front;
 use super::connection::Connection;
+use crate::limits;
 use crate::pure::api::codec::{self, Encode};
 use crate::pure::api::responses::{self, Body};
 use crate::pure::api::rpcs::Rpc;
@@ -60,7 +61,10 @@ impl Front {
         let (mut pieces, _) = body.finish();
         match pieces.as_mut_slice() {
             [] => connection.session.send_unary(stream, &[]),
-            [responses::Piece::Bytes(bytes)] => connection.session.send_unary(stream, bytes),
+            // What is longer is not worth a copy.
+            [responses::Piece::Bytes(bytes)] if bytes.len() <= limits::response::PART_BYTES => {
+                connection.session.send_unary(stream, bytes);
+            }
             _ => {
                 connection.session.send_unary_pieces(stream, pieces.into_iter().map(session_piece).collect())
             }

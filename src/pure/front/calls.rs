@@ -1,5 +1,7 @@
 //! Requests under way.
 
+use bytes::Bytes;
+
 use crate::pure::api::responses::Values;
 use crate::pure::api::rpcs::Rpc;
 use crate::pure::apply::TxnRun;
@@ -19,15 +21,24 @@ pub(super) struct Call {
     pub(super) state: State,
     /// Payload bytes of the wish that it waits for.
     pub(super) wish_bytes: usize,
+    /// Bytes of its message.
+    pub(super) request_bytes: usize,
+    /// Others of its connection are before it: it is answered now if that is short, else not at all.
+    pub(super) has_no_turn: bool,
+    /// What it is counted for among its connection's long answers.
+    pub(super) kept: usize,
+    pub(super) made: u32,
 }
 
 /// What a request does.
 ///
 /// ```text
-/// unary:   Asked | Range (--> Answering) | Txn | Hash --> answered
-/// streams: RangeStream --> ended;  Watch, KeepAlive, Health: until cancelled or ended
+/// unary:   (Waiting -->) Asked | Range (--> Answering) | Txn | Hash --> answered
+/// streams: (Waiting -->) RangeStream --> ended;  Watch, KeepAlive, Health: until cancelled or ended
 /// ```
 pub(super) enum State {
+    /// Waits for its turn among its connection's long answers.
+    Waiting { message: Bytes },
     /// Waits for the sequencer, which answers in full.
     Asked,
     /// Waits for the remaining time of a lease; whether its keys are wanted.
@@ -52,7 +63,32 @@ pub(super) enum State {
     Health,
 }
 
+impl State {
+    /// True if nothing of a read's answer has been given to the session: it may begin anew.
+    pub(super) fn is_unsent(&self) -> bool {
+        match self {
+            State::Range { .. } | State::Txn { .. } | State::Hash { .. } => true,
+            State::Answering(answer) => !answer.is_announced(),
+            _ => false,
+        }
+    }
+}
+
 impl Call {
+    pub(super) fn new(connection: Key, stream: StreamId, rpc: Rpc, state: State) -> Call {
+        Call {
+            connection,
+            stream,
+            rpc,
+            state,
+            wish_bytes: 0,
+            request_bytes: 0,
+            has_no_turn: false,
+            kept: 0,
+            made: 0,
+        }
+    }
+
     /// True while the sequencer will still send a reply for this call.
     pub(super) fn waits_for_sequencer(&self) -> bool {
         matches!(self.state, State::Asked | State::TimeToLive { .. } | State::Renewal { .. })

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::calls::State;
+use super::turns::Turns;
 use super::{Front, Outgoing};
 use crate::limits;
 use crate::pure::api::rpcs::{Kind, Rpc};
@@ -12,6 +13,7 @@ use crate::pure::session::{Bound, Meta, RpcKind, Session, SessionEvent, StreamId
 use crate::pure::wire::grpc::head::Resolved;
 use crate::stdx::slab::Key;
 use crate::stdx::time::Monotonic;
+use crate::stdx::work::Work;
 
 use hashbrown::HashMap;
 
@@ -40,6 +42,8 @@ pub(super) struct Connection {
     sent_seen: u64,
     received_seen: u64,
     stalled_since: Option<Monotonic>,
+    /// Its long answers.
+    pub(super) turns: Turns,
     /// Bytes given to be sent.
     pub(super) sent_bytes: u64,
     received_bytes: u64,
@@ -98,6 +102,7 @@ impl Front {
             sent_seen: 0,
             received_seen: 0,
             stalled_since: None,
+            turns: Turns::default(),
             sent_bytes: 0,
             received_bytes: 0,
             linger_until: None,
@@ -168,31 +173,38 @@ impl Front {
     /// Gives a connection up: nothing of it is left but calls that the sequencer still answers.
     pub(super) fn forget(&mut self, key: Key) {
         let Some(slot) = self.connections.get_mut(key.slot()) else { return };
-        let Some(connection) = slot.take_if(|connection| connection.key == key) else { return };
+        let Some(mut connection) = slot.take_if(|connection| connection.key == key) else { return };
         self.connections_live -= 1;
         self.handshakes_live -= usize::from(connection.is_in_handshake);
         self.held_bytes -= connection.held_bytes;
         if let Some(at) = connection.timer {
             self.timers.remove(&(at, key));
         }
-        for call in connection.calls.values() {
-            self.cancel_call(*call);
+        for call in std::mem::take(&mut connection.calls).into_values() {
+            self.cancel_call(&mut connection, call);
         }
     }
 
-    /// Handles all events that credits allow, then looks what the connection wants from the loop.
+    /// Handles all events that credits and the turn's work allow, then looks what the connection wants from the loop.
     pub(super) fn take_events(&mut self, connection: &mut Connection, view: &View, now: Monotonic) {
+        self.events_work = Work::new(self.events_left.min(limits::slice::EVENTS_UNITS));
         loop {
-            if !self.has_credit() {
+            self.begin_waiting(connection, view);
+            self.tell_kept(connection);
+            if !self.may_work() {
                 self.starve(connection);
                 break;
             }
             match connection.session.poll_event() {
-                Some(event) => self.handle_event(connection, event, view, now),
+                Some(event) => {
+                    self.events_work.charge(cost_of(&event));
+                    self.handle_event(connection, event, view, now);
+                }
                 None if connection.session.handle_unread(now) => {}
                 None => break,
             }
         }
+        self.events_left -= self.events_work.used();
         if connection.session.is_closed() && connection.linger_until.is_none() {
             let until = now + Duration::from_secs(limits::http2::LINGER_SECONDS);
             connection.linger_until = Some(until);
@@ -215,7 +227,10 @@ impl Front {
             connection.is_in_handshake = false;
             self.handshakes_live -= 1;
         }
-        let held = connection.session.held_bytes();
+        if self.tell_kept(connection) {
+            self.starve(connection);
+        }
+        let held = connection.session.held_bytes() + connection.turns.kept_bytes();
         self.held_bytes = self.held_bytes - connection.held_bytes + held;
         connection.held_bytes = held;
         if connection.session.wants_transmit() || connection.session.wants_close() {
@@ -331,7 +346,10 @@ impl Front {
             let ends_nothing = is_pressed
                 && connection.session.unfinished_bytes() > share
                 && connection.received_seen == received;
-            let stays = connection.sent_seen == sent && (takes_nothing || ends_nothing);
+            // Answers keep much, and it gives them no room.
+            let gives_no_room =
+                is_pressed && connection.turns.kept_bytes() > share && !connection.turns.is_making();
+            let stays = connection.sent_seen == sent && (takes_nothing || ends_nothing || gives_no_room);
             (connection.sent_seen, connection.received_seen) = (sent, received);
             connection.stalled_since = stays.then(|| connection.stalled_since.unwrap_or(now));
             let key = connection.key;
@@ -374,7 +392,7 @@ impl Front {
             SessionEvent::HalfClosed { stream } => self.half_closed(connection, stream),
             SessionEvent::Cancelled { stream } | SessionEvent::DeadlineExceeded { stream } => {
                 if let Some(call) = connection.calls.remove(&stream) {
-                    self.cancel_call(call);
+                    self.cancel_call(connection, call);
                 }
             }
             SessionEvent::Room { stream } => {
@@ -382,6 +400,7 @@ impl Front {
                     self.has_room(connection, call, view);
                 }
             }
+            SessionEvent::Undone { .. } => {}
             SessionEvent::Http1(request) => self.http1.push_back((connection.key, request)),
         }
     }
@@ -408,7 +427,7 @@ impl Front {
 
     /// A call that the client gave up, or whose connection is gone. What the sequencer still answers is kept
     /// until then.
-    pub(super) fn cancel_call(&mut self, key: Key) {
+    pub(super) fn cancel_call(&mut self, connection: &mut Connection, key: Key) {
         let Some(call) = self.calls.get_mut(key) else { return };
         if let State::Watch { hub_stream, .. } = &call.state {
             let stream = *hub_stream;
@@ -418,8 +437,20 @@ impl Front {
         if call.waits_for_sequencer() {
             return;
         }
+        connection.turns.release(call);
         self.calls.remove(key);
     }
+}
+
+/// Units of work that an event costs beside what its handler charges: its message is looked at, and may have been
+/// inflated.
+fn cost_of(event: &SessionEvent) -> u32 {
+    let bytes = match event {
+        SessionEvent::Call { message, .. } | SessionEvent::Message { message, .. } => message.len(),
+        SessionEvent::Undone { bytes } => *bytes,
+        _ => 0,
+    };
+    limits::slice::EVENT_UNITS + (bytes / limits::response::BYTES_PER_UNIT) as u32
 }
 
 fn check_begin(rpc: Rpc, meta: &Meta, view: &View) -> Result<(), Status> {

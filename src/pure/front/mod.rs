@@ -15,6 +15,7 @@ mod reply;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod unary;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -118,6 +119,9 @@ pub struct Front {
     commands: VecDeque<Outgoing>,
     http1: VecDeque<(Key, Http1Request)>,
     timers: BTreeSet<(Monotonic, Key)>,
+    /// What is left of the turn's work for requests, and of the part of the connection whose they are.
+    events_left: u32,
+    events_work: Work,
     draining: bool,
     counts: Vec<RpcCounts>,
     received_bytes: u64,
@@ -171,6 +175,8 @@ impl Front {
             commands: VecDeque::new(),
             http1: VecDeque::new(),
             timers: BTreeSet::new(),
+            events_left: limits::slice::EVENTS_UNITS_PER_TURN,
+            events_work: Work::new(0),
             draining: false,
             counts: vec![RpcCounts::default(); Rpc::ALL.len()],
             received_bytes: 0,
@@ -185,6 +191,7 @@ impl Front {
 
     /// One turn of timers, watch delivery, input that waits. True if more of it is left.
     pub fn turn(&mut self, view: &View, now: Monotonic) -> bool {
+        self.events_left = limits::slice::EVENTS_UNITS_PER_TURN;
         self.fire_timers(view, now);
         self.look_for_stalled(now);
         let mut work = Work::new(limits::slice::WATCH_UNITS);
@@ -366,17 +373,17 @@ impl Front {
     pub fn handle_reply(&mut self, message: FromSequencer, view: &View) {
         self.outstanding -= 1;
         let key = Key::from_u64(message.ticket.request);
-        let Some(call) = self.calls.remove(key) else {
+        let Some(mut call) = self.calls.remove(key) else {
             unreachable!("a call waits until its wish is answered")
         };
         self.outstanding_bytes -= call.wish_bytes;
-        self.reply(&call, message.reply, view);
+        self.reply(&mut call, message.reply, view);
     }
 
     /// Lets connections go on whose events waited for credits.
     fn feed_starved(&mut self, view: &View, now: Monotonic) {
         for _ in 0..self.starved.len() {
-            if !self.has_credit() {
+            if !self.has_credit() || self.events_left == 0 {
                 return;
             }
             let Some(key) = self.starved.pop_front() else { return };
@@ -474,6 +481,6 @@ impl Front {
     }
 
     fn new_call(&mut self, connection: Key, stream: StreamId, rpc: Rpc, state: State) -> Key {
-        self.calls.insert(Call { connection, stream, rpc, state, wish_bytes: 0 })
+        self.calls.insert(Call::new(connection, stream, rpc, state))
     }
 }

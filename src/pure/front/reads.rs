@@ -1,5 +1,7 @@
 //! Long reads: walked a slice at a time, in turn.
 
+use bytes::Bytes;
+
 use super::Front;
 use super::calls::{Call, State};
 use super::connection::Connection;
@@ -9,7 +11,7 @@ use crate::pure::api::authorize::{Authorized, Wanted, authorize};
 use crate::pure::api::codec::decode;
 use crate::pure::api::requests::RangeRequest;
 use crate::pure::api::responses::{
-    Body, HashKvResponse, HashResponse, RangeResponse, ResponseHeader, TxnResponse, Values,
+    Body, HashKvResponse, HashResponse, RangeResponse, ResponseHeader, ResponseOp, TxnResponse, Values,
     range_stream_chunk,
 };
 use crate::pure::api::rpcs::Rpc;
@@ -45,6 +47,11 @@ impl StreamRead {
     /// What the chunk under way needs.
     pub(super) fn floor(&self) -> Option<Revision> {
         self.walk.as_ref().map(|walk| walk.revision())
+    }
+
+    /// Bytes of records of the chunk under way.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.walk.as_ref().map_or(0, |walk| walk.kept_bytes())
     }
 
     /// Records sent.
@@ -114,21 +121,35 @@ pub(super) struct RangeAnswer {
     /// Without its records.
     response: RangeResponse,
     records: std::vec::IntoIter<RecordRef>,
+    /// Records that its list has room for.
+    allocated: usize,
     /// Records measured, and their bytes in the message.
     measured: usize,
     records_bytes: usize,
+    /// The session knows its length, then: its head is made.
+    announced: bool,
     begun: bool,
 }
 
 impl RangeAnswer {
     fn new(mut response: RangeResponse) -> RangeAnswer {
-        let records = std::mem::take(&mut response.records).into_iter();
-        RangeAnswer { response, records, measured: 0, records_bytes: 0, begun: false }
+        let records = std::mem::take(&mut response.records);
+        let allocated = records.capacity();
+        let records = records.into_iter();
+        RangeAnswer {
+            response,
+            records,
+            allocated,
+            measured: 0,
+            records_bytes: 0,
+            announced: false,
+            begun: false,
+        }
     }
 
     /// To be done before the first part is made. False when the work was spent before the end.
     fn measure(&mut self, work: &mut Work) -> bool {
-        if self.begun {
+        if self.announced {
             return true;
         }
         let rest = &self.records.as_slice()[self.measured..];
@@ -141,6 +162,16 @@ impl RangeAnswer {
             self.measured += 1;
         }
         true
+    }
+
+    /// The session knows of it.
+    pub(super) fn is_announced(&self) -> bool {
+        self.announced
+    }
+
+    /// Bytes of references to all its records: their list stays whole until the last is sent.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.allocated * size_of::<RecordRef>()
     }
 
     fn message_len(&self) -> usize {
@@ -182,26 +213,46 @@ enum Slice {
 }
 
 impl Front {
-    /// Begins a read; a short one is answered at once.
+    /// Begins a read; a short one is answered at once, a long one when it has its turn.
     pub(super) fn begin_read(
         &mut self,
         connection: &mut Connection,
         stream: StreamId,
         rpc: Rpc,
         state: State,
+        message: &Bytes,
         view: &View,
     ) {
-        let mut call = Call { connection: connection.key, stream, rpc, state, wish_bytes: 0 };
+        let may_begin = self.may_begin(connection, &state);
+        if !may_begin && matches!(state, State::RangeStream(_)) {
+            // It is asked for lists that are long, and gives its first records before that is known.
+            self.wait_for_turn(connection, stream, rpc, message.clone());
+            return;
+        }
+        let mut call = Call::new(connection.key, stream, rpc, state);
+        call.request_bytes = message.len();
+        call.has_no_turn = !may_begin;
         let mut work = Work::new(limits::slice::READ_BEGIN_UNITS);
-        match self.slice(connection, &mut call, view, &mut work) {
+        let slice = self.slice(connection, &mut call, view, &mut work);
+        self.events_work.charge(work.used());
+        match slice {
             Slice::Done => {}
-            slice @ (Slice::More | Slice::NoRoom) => {
-                let key = self.calls.insert(call);
-                connection.calls.insert(stream, key);
-                if matches!(slice, Slice::More) {
-                    self.reading.push_back(key);
-                }
+            // Nothing of it has been sent.
+            Slice::More | Slice::NoRoom if call.has_no_turn && call.state.is_unsent() => {
+                self.wait_for_turn(connection, stream, rpc, message.clone());
             }
+            Slice::More | Slice::NoRoom => self.go_on(connection, call, &slice),
+        }
+    }
+
+    /// A read that has not ended stays.
+    fn go_on(&mut self, connection: &mut Connection, mut call: Call, slice: &Slice) {
+        connection.turns.count(&mut call);
+        let stream = call.stream;
+        let key = self.calls.insert(call);
+        connection.calls.insert(stream, key);
+        if matches!(slice, Slice::More) {
+            self.reading.push_back(key);
         }
     }
 
@@ -223,14 +274,8 @@ impl Front {
         self.with_connection(connection, |front, connection| {
             connection.calls.remove(&stream);
             match front.slice(connection, &mut call, view, work) {
-                Slice::Done => {}
-                slice @ (Slice::More | Slice::NoRoom) => {
-                    let key = front.calls.insert(call);
-                    connection.calls.insert(stream, key);
-                    if matches!(slice, Slice::More) {
-                        front.reading.push_back(key);
-                    }
-                }
+                Slice::Done => connection.turns.release(&mut call),
+                slice @ (Slice::More | Slice::NoRoom) => front.go_on(connection, call, &slice),
             }
             front.after_events(connection);
         });
@@ -263,6 +308,7 @@ impl Front {
                     Slice::Done
                 }
             },
+            State::Answering(answer) if call.has_no_turn && !answer.is_announced() => Slice::More,
             State::Answering(answer) => self.answer_slice(connection, stream, rpc, answer, work),
             State::Txn { run, revision, compact_revision } => {
                 let mut state =
@@ -356,10 +402,13 @@ impl Front {
         if !answer.measure(work) {
             return Slice::More;
         }
-        if !answer.begun && !connection.session.begin_message(stream, answer.message_len()) {
-            let response = answer.whole();
-            self.answer_range(connection, stream, rpc, &response);
-            return Slice::Done;
+        if !answer.announced {
+            if !connection.session.begin_message(stream, answer.message_len()) {
+                let response = answer.whole();
+                self.answer_range(connection, stream, rpc, &response);
+                return Slice::Done;
+            }
+            answer.announced = true;
         }
         loop {
             let room = connection.session.stream_room(stream);
@@ -387,7 +436,7 @@ impl Front {
         &mut self,
         connection: &mut Connection,
         stream: StreamId,
-        message: &bytes::Bytes,
+        message: &Bytes,
         view: &View,
     ) -> Result<(), Status> {
         let request: RangeRequest = decode(message).map_err(Status::undecodable_message)?;
@@ -397,7 +446,14 @@ impl Front {
         let proof = authorize(Rpc::RangeStream, Wanted::Range(&request))?;
         let revision = resolve_revision(request.revision, &view.kv)?;
         let read = self.begin_stream(proof, request, revision, view);
-        self.begin_read(connection, stream, Rpc::RangeStream, State::RangeStream(Box::new(read)), view);
+        self.begin_read(
+            connection,
+            stream,
+            Rpc::RangeStream,
+            State::RangeStream(Box::new(read)),
+            message,
+            view,
+        );
         Ok(())
     }
 
@@ -427,7 +483,11 @@ impl Front {
         rpc: Rpc,
         response: &TxnResponse,
     ) {
-        let mut body = Body::new(0);
+        let lists = response.responses.iter().map(|response| match response {
+            ResponseOp::Range(range) => capacity_of(range),
+            ResponseOp::Put(_) | ResponseOp::DeleteRange(_) | ResponseOp::Txn(_) => 64,
+        });
+        let mut body = Body::with_capacity(0, 64 + lists.sum::<usize>());
         response.encode(&mut body);
         self.answer_body(connection, stream, rpc, body);
     }

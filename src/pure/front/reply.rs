@@ -34,12 +34,13 @@ fn status_of_refusal(refusal: Refusal) -> Status {
 }
 
 impl Front {
-    pub(super) fn reply(&mut self, call: &Call, reply: Reply, view: &View) {
+    pub(super) fn reply(&mut self, call: &mut Call, reply: Reply, view: &View) {
         if let State::Renewal { lease, of } = call.state {
             self.renewed(of, lease, &reply, view);
             return;
         }
         self.with_connection(call.connection, |front, connection| {
+            connection.turns.release(call);
             front.answer_reply(connection, call, reply, view);
             front.after_events(connection);
         });

@@ -271,7 +271,7 @@ impl Front {
         let (stream, rpc) = (call.stream, call.rpc);
         connection.calls.remove(&stream);
         self.end(connection, stream, rpc, status);
-        self.cancel_call(key);
+        self.cancel_call(connection, key);
     }
 
     /// The server stops: a stream that would never end is ended.

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::calls::State;
 use super::streams::WATCH_REFILL_PARTS;
+use super::turns::Turns;
 use super::*;
 use crate::pure::lease::LeaseTable;
 use crate::pure::mvcc::Store;
 use crate::pure::node::Reply;
 use crate::pure::types::{LogIndex, Term};
 use crate::pure::wire::h2::frame::kind;
-use crate::pure::wire::h2::testkit::{data, frames, headers, hello, window_update};
+use crate::pure::wire::h2::testkit::{data, frames, headers, hello, raw, window_update};
 use crate::testing::request;
 
 fn front() -> Front {
@@ -452,4 +453,139 @@ fn watches_beyond_the_bound_are_counted() {
     assert!(!text(1).contains("too many"));
     assert!(text(5).contains("etcdserver: too many watches on the member"));
     assert_eq!(front.watches(), 1);
+}
+
+/// A client on a key space of a thousand keys, without windows unless it is given some.
+struct Lister {
+    front: Front,
+    view: View,
+    connection: Key,
+    now: Monotonic,
+    received: BTreeMap<u32, Vec<u8>>,
+}
+
+const LISTED: usize = 1_000;
+
+impl Lister {
+    fn new() -> Lister {
+        let mut store = Store::new(1);
+        for key in 0..LISTED {
+            store.put(format!("k{key:06}").as_bytes(), b"v", 0);
+        }
+        store.end_txn();
+        let (view, mut front, now) = (view(&mut store), front(), Monotonic(1_000_000_000));
+        let connection = Slab::default().insert(());
+        assert!(front.handle_accepted(connection, 0, now));
+        front.handle_bytes(connection, &hello(&[(4, 0)]), &view, now);
+        Lister { front, view, connection, now, received: BTreeMap::new() }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.front.handle_bytes(self.connection, bytes, &self.view, self.now);
+    }
+
+    fn list(&mut self, stream: u32) {
+        self.send(&request(stream, "/etcdserverpb.KV/Range", [b"k", b"l"], 0));
+        self.turn();
+    }
+
+    fn turn(&mut self) {
+        turn(&mut self.front, &self.view, self.now);
+        take_sent(&mut self.front, &self.view, self.now, &mut self.received);
+    }
+
+    fn turns(&mut self) -> &Turns {
+        &self.front.connection(self.connection).expect("is there").turns
+    }
+
+    fn answered(&self) -> u64 {
+        self.front.counts()[Rpc::Range as usize].handled[0]
+    }
+
+    fn open_windows(&mut self) {
+        let settings = raw(kind::SETTINGS, 0, 0, &[0, 4, 0x3f, 0, 0, 0]);
+        self.send(&[settings, window_update(0, 1 << 30)].concat());
+    }
+
+    fn whole_answers(&self) -> usize {
+        self.received.values().filter(|bytes| bytes.len() > 10 * LISTED).count()
+    }
+}
+
+/// Lists keep records until the client takes them; those that keep too much together are made one after the other.
+#[test]
+fn lists_that_nobody_takes_wait_and_short_reads_do_not() {
+    const LISTS: u32 = 400;
+    let mut lister = Lister::new();
+    (0..LISTS).for_each(|list| lister.list(2 * list + 1));
+    let kept = lister.turns().kept_bytes();
+    let (max, one) =
+        (limits::request::KEPT_ANSWERS_BYTES_MAX, LISTED * 2 * size_of::<crate::pure::mvcc::RecordRef>());
+    let waiting = |front: &Front| {
+        front.calls.iter().filter(|(_, call)| matches!(call.state, State::Waiting { .. })).count()
+    };
+    assert!((max / 4..max + one).contains(&kept), "{kept}");
+    assert!(waiting(&lister.front) > LISTS as usize / 2, "{}", waiting(&lister.front));
+    let answered = lister.answered();
+    lister.send(&request(2 * LISTS + 1, "/etcdserverpb.KV/Range", [b"k000007", b""], 0));
+    lister.turn();
+    assert_eq!(lister.answered(), answered + 1, "a short one does not wait");
+    // Some are given up, made ones and waiting ones.
+    for list in [0, 1, LISTS - 1] {
+        lister.send(&raw(kind::RST_STREAM, 0, 2 * list + 1, &8_u32.to_be_bytes()));
+    }
+    lister.open_windows();
+    for _ in 0..100 * LISTS {
+        lister.turn();
+    }
+    assert_eq!(lister.whole_answers(), LISTS as usize - 3);
+    assert_eq!(
+        (lister.turns().kept_bytes(), lister.turns().is_making(), lister.front.calls.len()),
+        (0, false, 0)
+    );
+}
+
+/// Of too many of them not even the requests are looked at, nor is what comes after; nothing is lost.
+#[test]
+fn where_too_many_lists_wait_all_requests_do() {
+    const LISTS: u32 = 2_000;
+    let mut lister = Lister::new();
+    (0..LISTS).for_each(|list| lister.list(2 * list + 1));
+    let max = limits::request::WAITING_LISTS_BYTES_MAX + limits::request::KEPT_ANSWERS_BYTES_MAX;
+    assert!(lister.turns().kept_bytes() < max + LISTED * 100);
+    assert!(lister.front.calls.len() < LISTS as usize, "{}", lister.front.calls.len());
+    let answered = lister.answered();
+    lister.send(&request(2 * LISTS + 1, "/etcdserverpb.KV/Range", [b"k000007", b""], 0));
+    lister.turn();
+    assert_eq!(lister.answered(), answered);
+    lister.open_windows();
+    for _ in 0..100 * LISTS {
+        lister.turn();
+    }
+    assert_eq!((lister.whole_answers(), lister.answered()), (LISTS as usize, u64::from(LISTS) + 1));
+    assert_eq!((lister.turns().kept_bytes(), lister.front.calls.len()), (0, 0));
+}
+
+/// The requests of one connection are taken for a part of a turn, and go on in the next.
+#[test]
+fn requests_of_one_connection_give_way() {
+    const GETS: u32 = 3_000;
+    let mut lister = Lister::new();
+    lister.open_windows();
+    let gets = (0..GETS).map(|get| request(2 * get + 1, "/etcdserverpb.KV/Range", [b"k000007", b""], 0));
+    lister.send(&gets.collect::<Vec<_>>().concat());
+    let part = |units: u32| u64::from(units / limits::slice::EVENT_UNITS);
+    let first = lister.answered();
+    assert!((1..=part(limits::slice::EVENTS_UNITS)).contains(&first), "{first}");
+    assert!(lister.front.has_bulk());
+    // Each send that ends is an occasion.
+    for _ in 0..2 {
+        lister.turn();
+    }
+    let later = lister.answered() - first;
+    assert!(later <= 2 * part(limits::slice::EVENTS_UNITS_PER_TURN), "{later}");
+    while lister.front.has_bulk() {
+        lister.turn();
+    }
+    assert_eq!(lister.answered(), u64::from(GETS));
 }

@@ -5,13 +5,14 @@ use bytes::Bytes;
 use super::Front;
 use super::calls::State;
 use super::connection::Connection;
+use crate::limits::response::WHOLE_RECORDS_MAX;
 use crate::pure::api::authorize::{Authorized, Wanted, authorize};
 use crate::pure::api::codec::{self, decode_request, decode_txn};
 use crate::pure::api::log_payload::{self, Header, Logged};
 use crate::pure::api::requests::{
     AlarmRequest, CompactionRequest, DeleteRangeRequest, EmptyRequest, HashKvRequest, HealthCheckRequest,
     LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, MemberListRequest, PutView, RangeRequest,
-    TxnRequest,
+    RequestOp, TxnRequest,
 };
 use crate::pure::api::responses::{
     AlarmResponse, DowngradeInfo, HashKvResponse, HealthCheckResponse, MemberListResponse, ServingStatus,
@@ -35,6 +36,8 @@ enum Done {
     Answered,
     /// The sequencer is asked this.
     Ask(Ask, State),
+    /// The same by a transaction whose answer may be long.
+    AskForLists(Ask),
     /// A read goes on in slices.
     Read(State),
 }
@@ -74,7 +77,15 @@ impl Front {
                 let call = self.new_call(connection.key, stream, rpc, state);
                 self.wish(call, ask);
             }
-            Ok(Done::Read(state)) => self.begin_read(connection, stream, rpc, state, view),
+            Ok(Done::AskForLists(_)) if !self.may_ask_for_lists(connection) => {
+                self.wait_for_turn(connection, stream, rpc, message.clone());
+            }
+            Ok(Done::AskForLists(ask)) => {
+                let key = self.new_call(connection.key, stream, rpc, State::Asked);
+                connection.turns.count_asked(self.calls.get_mut(key).expect("it was just made"));
+                self.wish(key, ask);
+            }
+            Ok(Done::Read(state)) => self.begin_read(connection, stream, rpc, state, message, view),
             Err(status) => self.end(connection, stream, rpc, &status),
         }
     }
@@ -108,7 +119,11 @@ impl Front {
         validate::validate_txn(&request, self.config.txn_ops_max)?;
         if !validate::is_read_only(&request) {
             let proof = authorize(Rpc::Txn, Wanted::Txn(&request))?;
-            return self.propose(&proof, message, &request);
+            let done = self.propose(&proof, message, &request)?;
+            return Ok(match done {
+                Done::Ask(ask, State::Asked) if lists_keys(&request) => Done::AskForLists(ask),
+                other => other,
+            });
         }
         check_fresh(validate::is_serializable(&request), view)?;
         let proof = authorize(Rpc::Txn, Wanted::Txn(&request))?;
@@ -276,6 +291,18 @@ impl Front {
         log_payload::check_size(payload.len(), self.config.request_bytes_max)?;
         Ok(Done::Ask(Ask::Propose(payload.into()), State::Asked))
     }
+}
+
+/// True if a transaction's answer may have many records.
+fn lists_keys(txn: &TxnRequest) -> bool {
+    let is_short =
+        |limit: i64| usize::try_from(limit).is_ok_and(|limit| (1..=WHOLE_RECORDS_MAX).contains(&limit));
+    txn.success.iter().chain(&txn.failure).any(|op| match op {
+        RequestOp::Range(range) => !range.range_end.is_empty() && !range.count_only && !is_short(range.limit),
+        RequestOp::DeleteRange(delete) => !delete.range_end.is_empty() && delete.prev_kv,
+        RequestOp::Txn(nested) => lists_keys(nested),
+        RequestOp::Put(_) | RequestOp::None => false,
+    })
 }
 
 /// A read is linearizable here, or need not be.

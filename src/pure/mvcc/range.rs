@@ -109,6 +109,16 @@ impl RangeWalk {
         self.query.revision
     }
 
+    /// Bytes of references to the records that it has found, about.
+    pub fn kept_bytes(&self) -> usize {
+        let found = match &self.found {
+            Found::InKeyOrder(records) => records.capacity() * size_of::<RecordRef>(),
+            // Nodes of the tree are two thirds full.
+            Found::Sorted(set) => set.len() * size_of::<Ranked>() * 3 / 2,
+        };
+        found + self.answer.capacity() * size_of::<RecordRef>()
+    }
+
     fn point(&mut self, view: &KvView, key: &[u8], work: &mut Work) -> Step<RangeResult> {
         work.charge(1);
         let Some(version) = view.get(key, self.query.revision) else {

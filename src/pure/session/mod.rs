@@ -150,6 +150,11 @@ pub enum SessionEvent {
         /// The request.
         stream: StreamId,
     },
+    /// So many bytes were inflated for a request that came to nothing; its client has been told.
+    Undone {
+        /// About.
+        bytes: usize,
+    },
     /// A request over HTTP/1. One at a time: the next comes after the answer.
     Http1(Http1Request),
 }
@@ -261,6 +266,23 @@ impl Session {
             Protocol::Http2(rpc) => rpc.next_timeout(),
             Protocol::Http1(http1) => http1.next_timeout(),
             Protocol::Closed => None,
+        }
+    }
+
+    /// What the application keeps for the client of answers that it has not taken, and whether it looks at no further
+    /// request until some of that is gone. Gives whether the latter was so before.
+    pub fn set_kept(&mut self, bytes: usize, is_full: bool) -> bool {
+        match &mut self.protocol {
+            Protocol::Http2(rpc) => rpc.set_kept(bytes, is_full),
+            Protocol::Sniffing { .. } | Protocol::Http1(_) | Protocol::Closed => false,
+        }
+    }
+
+    /// True if the client takes too little for more long answers to be made.
+    pub fn is_backlogged(&self) -> bool {
+        match &self.protocol {
+            Protocol::Http2(rpc) => rpc.is_backlogged(),
+            Protocol::Sniffing { .. } | Protocol::Http1(_) | Protocol::Closed => false,
         }
     }
 

@@ -49,6 +49,9 @@ pub(super) struct Rpc {
     long_bytes: usize,
     /// Streams whose long messages wait for their turn; some may be over.
     long_waiting: VecDeque<Key>,
+    /// What the application keeps of answers, and that it looks at no further calls until some of that is gone.
+    kept_bytes: usize,
+    is_full: bool,
     /// There is no memory for messages that take their time.
     is_pressed: bool,
     /// Until when events wait, because too many requests came to nothing.
@@ -169,6 +172,8 @@ impl Rpc {
             waiting_bytes: 0,
             long_bytes: 0,
             long_waiting: VecDeque::new(),
+            kept_bytes: 0,
+            is_full: false,
             is_pressed: false,
             delayed_until: None,
         }
@@ -256,6 +261,16 @@ impl Rpc {
             + (self.events.len() + self.held_calls.len()) * EVENT_BYTES
             + self.event_bytes
             + self.connection.answer_bytes()
+            + self.kept_bytes
+    }
+
+    pub(super) fn set_kept(&mut self, bytes: usize, is_full: bool) -> bool {
+        self.kept_bytes = bytes;
+        mem::replace(&mut self.is_full, is_full)
+    }
+
+    pub(super) fn is_backlogged(&self) -> bool {
+        self.connection.is_backlogged()
     }
 
     pub(super) fn handle_disconnect(&mut self) {
@@ -297,7 +312,7 @@ impl Rpc {
             return None;
         }
         // A client that doesn't take answers gets no new ones made.
-        let is_backlogged = self.connection.is_backlogged() && !is_closed;
+        let is_backlogged = (self.connection.is_backlogged() || self.is_full) && !is_closed;
         loop {
             let held = if is_backlogged { None } else { self.held_calls.pop_front() };
             let is_held = held.is_some();
@@ -346,7 +361,7 @@ impl Rpc {
                         (call.phase, call.delivered) = (Phase::Waiting, false);
                     }
                     self.fail(key, &status);
-                    return None;
+                    return Some(SessionEvent::Undone { bytes: self.message_bytes_max });
                 }
             }
         }
@@ -760,6 +775,7 @@ fn of_call(event: &SessionEvent) -> Option<StreamId> {
         SessionEvent::Cancelled { .. }
         | SessionEvent::DeadlineExceeded { .. }
         | SessionEvent::Room { .. }
+        | SessionEvent::Undone { .. }
         | SessionEvent::Http1(_) => None,
     }
 }

@@ -115,6 +115,7 @@ fn line(event: &SessionEvent) -> String {
         SessionEvent::Cancelled { stream } => format!("cancelled {}", stream.0),
         SessionEvent::DeadlineExceeded { stream } => format!("deadline {}", stream.0),
         SessionEvent::Room { stream } => format!("room {}", stream.0),
+        SessionEvent::Undone { bytes } => format!("undone {bytes}"),
         SessionEvent::Http1(request) => {
             format!("{} {}?{} {}", request.method, request.path, request.query, request.body.len())
         }
@@ -256,7 +257,8 @@ fn broken_calls_get_the_statuses_of_grpc_go() {
     for (method, extra, payload, expected) in cases {
         let mut client = Client::greeted(&[]);
         client.send(&[head(1, method, extra), data(1, true, &payload)].concat());
-        let told = client.events();
+        let mut told = client.events();
+        told.retain(|line| !line.starts_with("undone"));
         let words = client.words();
         assert_eq!(words[0], format!("1 [:status: 200, grpc-status: {expected}] end"));
         assert!(told.is_empty() || told == ["request 1 3", "cancelled 1"], "{told:?}");
