@@ -104,6 +104,13 @@ pub mod http2 {
     pub const CHEAP_FRAMES_BURST: u32 = 10_000;
     /// What comes back of those each second.
     pub const CHEAP_FRAMES_PER_SECOND: u32 = 1_000;
+    /// Frames that came too late to know that we had refused, reset or answered their stream: so many for each such end
+    /// are no frames without effect. As many DATA frames as fill a stream's window, a WINDOW_UPDATE, an RST_STREAM.
+    /// Beyond: they are.
+    pub const LATE_FRAMES_PER_STREAM: u32 = 6;
+    /// The same for all such ends together: a client may begin 100,000 puts at once, which are refused before their
+    /// DATA comes, and a hostile one saves up no more. Beyond: as above.
+    pub const LATE_FRAMES_MAX: u32 = 100_000;
     /// SETTINGS frames: burst. Beyond: ENHANCE_YOUR_CALM.
     pub const SETTINGS_FRAMES_BURST: u32 = 20;
     /// What comes back of those each second.
@@ -111,7 +118,8 @@ pub mod http2 {
     /// Of the next one, what does not delay new requests yet. Beyond: they wait until time has paid for the rest.
     pub const RESETS_UNDELAYED_MAX: u32 = 1_000;
     /// Streams that the client reset, or made us reset, before their end: burst. Answered requests earn them back:
-    /// timeouts of many clients in an outage are legal. Beyond: ENHANCE_YOUR_CALM.
+    /// timeouts of many clients in an outage are legal. A stream costs nothing if at least as much of its answer was
+    /// sent as waits, or `FRAME_BYTES_MAX`: closing a watch is legal. Beyond: ENHANCE_YOUR_CALM.
     pub const RESETS_BURST: u32 = 10_000;
     /// What comes back of those each second.
     pub const RESETS_PER_SECOND: u32 = 1_000;
@@ -152,6 +160,8 @@ pub mod http2 {
     pub const KEPT_EVENTS: usize = 64;
 
     const _: () = assert!(RESETS_UNDELAYED_MAX < RESETS_BURST);
+    const _: () =
+        assert!(LATE_FRAMES_PER_STREAM as usize >= STREAM_WINDOW_BYTES as usize / FRAME_BYTES_MAX + 2);
     const _: () = assert!(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
     const _: () = assert!(STREAM_SEND_BYTES_MAX <= CONNECTION_SEND_BYTES_MAX);
     const _: () = assert!(STREAM_SEND_BYTES_MIN <= STREAM_SEND_BYTES_MAX / 2);

@@ -779,6 +779,43 @@ fn many_resets_delay_what_follows_and_more_end_the_connection() {
 }
 
 #[test]
+fn closing_streams_that_were_answered_delays_nothing() {
+    const STREAMS: u32 = 3_000;
+    let mut client = Client::greeted(&[]);
+    let ids = || (0..STREAMS).map(|i| 2 * i + 1);
+    for id in ids() {
+        client.send(&[head(id, "Both", &[]), body(id, false, b"create")].concat());
+        assert_eq!(client.events().len(), 2);
+        client.session.send_message(StreamId(id), b"created");
+        assert!(client.words().len() > 1, "a head and the message");
+    }
+    ids().for_each(|id| client.send(&reset(id)));
+    let next = 2 * STREAMS + 1;
+    client.send(&[head(next, "Unary", &[]), body(next, true, b"x")].concat());
+    let events = client.events();
+    assert_eq!(events.len(), STREAMS as usize + 1);
+    assert!(events[0].starts_with("cancelled") && events[STREAMS as usize].starts_with("call"));
+}
+
+/// A burst beyond a connection's memory whose streams are refused before their messages come.
+#[test]
+fn messages_of_refused_streams_end_no_connection() {
+    const STREAMS: u32 = 60_000;
+    let mut client = Client::greeted(&[]);
+    let ids = (0..STREAMS).map(|i| 2 * i + 1);
+    let mut refused = 0;
+    for id in ids.clone() {
+        client.send(&head(id, "Unary", &[]));
+        refused += client.received().iter().filter(|f| f.kind == kind::RST_STREAM).count();
+    }
+    assert!(refused > 30_000, "{refused}");
+    ids.for_each(|id| client.send(&body(id, true, b"put")));
+    assert!(!client.session.is_closed());
+    assert_eq!(client.events().len(), STREAMS as usize - refused);
+    assert_eq!(reached(&mut client, Bound::CheapFrames), 0);
+}
+
+#[test]
 fn messages_are_inflated_when_they_are_taken() {
     let mut client = Client::greeted(&[]);
     let bomb = gzip::deflate(&vec![0; 2 << 20]);

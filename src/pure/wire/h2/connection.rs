@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::{Bound, Bounds, Code, Fault};
 use super::frame::{self, FrameHead, HEAD_BYTES, INITIAL_WINDOW, PREFACE, WINDOW_MAX, flag, kind, setting};
-use super::guard::{Bucket, PingGuard, PingPolicy};
+use super::guard::{Bucket, LateFrames, PingGuard, PingPolicy};
 use super::head::{Judge, Part};
 use super::settings::PeerSettings;
 use super::streams::{Finish, QueueMemory, State, Stream, StreamId, Streams};
@@ -235,6 +235,7 @@ pub struct Connection<T> {
     pub(super) rooms: VecDeque<StreamId>,
     pub(super) ping_guard: PingGuard,
     pub(super) cheap_frames: Bucket,
+    late_frames: LateFrames,
     settings_frames: Bucket,
     /// Requests that came to nothing; one that was answered pays for one.
     pub(super) resets: Bucket,
@@ -296,6 +297,7 @@ impl<T: Default> Connection<T> {
             rooms: VecDeque::new(),
             ping_guard: PingGuard::default(),
             cheap_frames: Bucket::new(CHEAP_FRAMES_BURST, CHEAP_FRAMES_PER_SECOND, now),
+            late_frames: LateFrames::default(),
             settings_frames: Bucket::new(SETTINGS_FRAMES_BURST, SETTINGS_FRAMES_PER_SECOND, now),
             resets: Bucket::new(RESETS_BURST, RESETS_PER_SECOND, now),
             is_held: false,
@@ -904,7 +906,7 @@ impl<T: Default> Connection<T> {
             self.counters.streams_refused += 1;
             self.bounds.note(self.refuses_streams.unwrap_or(Bound::Streams));
             frame::write_reset(&mut self.output, id, Code::RefusedStream);
-            self.streams.remember(id, Finish::Early);
+            self.remember_early(id);
             return Ok(Step::Done);
         }
         self.cheap_frames.earn(CHEAP_FRAMES_EARNED);
@@ -946,7 +948,7 @@ impl<T: Default> Connection<T> {
         }
         match self.streams.finish_of(id) {
             Some(Finish::Early) => {
-                self.charge_cheap(now)?;
+                self.charge_late(now)?;
                 Ok(Step::Done)
             }
             Some(Finish::Complete | Finish::ByPeer) => {
@@ -971,19 +973,22 @@ impl<T: Default> Connection<T> {
             return Ok(Step::Done);
         };
         self.counters.resets_received += 1;
-        if !self.resets.take(now) {
+        // Who took what was made of an answer has paid for it as for a whole one.
+        let is_paid = self.streams.get(key).is_some_and(Stream::is_answer_taken);
+        if !is_paid && !self.resets.take(now) {
             return Err(Fault::Bound(Bound::Resets, "too many resets"));
         }
         let stream = self.remove(key, Finish::ByPeer).expect("found alive");
         Ok(Step::Give(Received::Gone { stream: StreamId(stream.id), app: stream.app }))
     }
 
-    /// A frame for a stream that is not live: idle ones are a fault, finished ones cost patience.
+    /// A frame for a stream that is not live: idle ones are a fault, finished ones cost patience unless it may have
+    /// been under way when we ended one.
     fn absent(&mut self, now: Monotonic, id: u32, what: &'static str) -> Result<(), Fault> {
         if id == 0 || id.is_multiple_of(2) || id > self.stream_last && !self.is_beyond_drain(id) {
             return Err(Fault::protocol(what));
         }
-        self.charge_cheap(now)
+        self.charge_late(now)
     }
 
     fn window_update(&mut self, now: Monotonic, head: FrameHead, payload: &[u8]) -> Result<(), Fault> {
@@ -1114,6 +1119,9 @@ impl<T: Default> Connection<T> {
     /// Takes a stream out with what it had queued.
     pub(super) fn remove(&mut self, key: Key, finish: Finish) -> Option<Stream<T>> {
         let stream = self.streams.remove(key, finish)?;
+        if finish == Finish::Early {
+            self.late_frames.stream_ended();
+        }
         self.queued_bytes -= stream.queue_bytes;
         *self.queue_memory.of(stream.is_endless) -= stream.queue_memory();
         if self.streams.len() == 0 {
@@ -1122,6 +1130,17 @@ impl<T: Default> Connection<T> {
         }
         self.close_if_drained();
         Some(stream)
+    }
+
+    /// A stream that never lived ends before its client knows.
+    fn remember_early(&mut self, id: u32) {
+        self.streams.remember(id, Finish::Early);
+        self.late_frames.stream_ended();
+    }
+
+    /// A frame of a stream that is over.
+    fn charge_late(&mut self, now: Monotonic) -> Result<(), Fault> {
+        if self.late_frames.admit() { Ok(()) } else { self.charge_cheap(now) }
     }
 
     fn charge_cheap(&mut self, now: Monotonic) -> Result<(), Fault> {
@@ -1165,7 +1184,7 @@ impl<T: Default> Connection<T> {
         }
         let Some(key) = self.streams.find(id) else {
             if id <= self.stream_last && self.streams.finish_of(id).is_none() {
-                self.streams.remember(id, Finish::Early);
+                self.remember_early(id);
             }
             return None;
         };

@@ -1,7 +1,8 @@
-//! Patience with a peer: buckets for cheap frames and resets, and the rule of keepalive PINGs.
+//! Patience with a peer: buckets for cheap frames and resets, what may come late, and the rule of keepalive PINGs.
 
 use std::time::Duration;
 
+use crate::limits::http2::{LATE_FRAMES_MAX, LATE_FRAMES_PER_STREAM};
 use crate::stdx::time::Monotonic;
 
 /// Tokens that come back with time and with useful work, and run out under abuse.
@@ -63,6 +64,28 @@ impl Bucket {
             self.tokens += earned;
             self.refilled_at = self.refilled_at + per_token * earned;
         }
+    }
+}
+
+/// Frames that were under way when we ended their streams, which no client can help. Each such end stands for a few,
+/// all together for a bounded number.
+#[derive(Debug, Default)]
+pub struct LateFrames {
+    expected: u32,
+}
+
+impl LateFrames {
+    /// We ended a stream that its client may not have ended.
+    pub fn stream_ended(&mut self) {
+        self.expected = (self.expected + LATE_FRAMES_PER_STREAM).min(LATE_FRAMES_MAX);
+    }
+
+    /// A frame came for a stream that is over; false when none was expected any more.
+    #[must_use]
+    pub fn admit(&mut self) -> bool {
+        let admitted = self.expected > 0;
+        self.expected = self.expected.saturating_sub(1);
+        admitted
     }
 }
 

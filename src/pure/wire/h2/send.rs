@@ -190,7 +190,7 @@ impl<T: Default> Connection<T> {
 
     /// A part of a stream's body was sent; false for a dead stream.
     pub fn has_sent_data(&self, key: Key) -> bool {
-        self.streams.get(key).is_some_and(|stream| stream.data_sent)
+        self.streams.get(key).is_some_and(|stream| stream.sent_bytes > 0)
     }
 
     /// True when the client takes too little for more answers to be made. Streams that it does not read hold the
@@ -300,7 +300,7 @@ impl<T: Default> Connection<T> {
                 out.front_sent = 0;
             }
         }
-        stream.data_sent = true;
+        stream.sent_bytes = stream.sent_bytes.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
         stream.queue_bytes -= length;
         stream.send_window -= length as i64;
         if stream.room_wanted && stream.queue_bytes <= self.config.send.stream / 2 {

@@ -7,7 +7,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::transmit::Piece;
-use crate::limits::http2::FINISHED_STREAMS_REMEMBERED;
+use crate::limits::http2::{FINISHED_STREAMS_REMEMBERED, FRAME_BYTES_MAX};
 use crate::stdx::slab::{Key, SLOTS_KEPT, Slab};
 
 /// A stream of one connection; clients' streams are odd and only grow.
@@ -94,8 +94,8 @@ pub(super) struct Stream<T> {
     pub(super) room_wanted: bool,
     /// Its answers follow no request of their own: others don't wait for them.
     pub(super) is_endless: bool,
-    /// A part of its answer's body was sent.
-    pub(super) data_sent: bool,
+    /// Bytes of its answer's body that were sent, `u32::MAX` for more.
+    pub(super) sent_bytes: u32,
     /// What the client may still send us.
     pub(super) receive_window: i32,
     /// What we owe the client in WINDOW_UPDATE; negative while messages wait for the application.
@@ -118,7 +118,7 @@ impl<T: Default> Stream<T> {
             in_ready: false,
             room_wanted: false,
             is_endless: false,
-            data_sent: false,
+            sent_bytes: 0,
             receive_window: i32::try_from(receive_window).expect("windows stay below 2^31"),
             credit: 0,
             body_left: None,
@@ -134,6 +134,12 @@ impl<T> Stream<T> {
     /// Memory of what is queued.
     pub(super) fn queue_memory(&self) -> usize {
         self.out.as_ref().map_or(0, |out| out.memory())
+    }
+
+    /// Something of its answer was sent, and what waits is not more, or a whole frame's worth was: who opens its window
+    /// by a byte has taken nothing.
+    pub(super) fn is_answer_taken(&self) -> bool {
+        self.sent_bytes > 0 && self.sent_bytes as usize >= self.queue_bytes.min(FRAME_BYTES_MAX)
     }
 }
 

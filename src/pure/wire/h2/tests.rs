@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::connection::{Config, Connection, Received};
-use super::error::Code;
+use super::error::{Bound, Code};
 use super::frame::{flag, kind, setting};
 use super::testkit::{self, Frame, GET, data, frames, headers, hello, raw, window_update};
 use super::transmit::{Piece, Transmit};
 use crate::limits::http2::{
-    CONNECTION_WINDOW_BYTES, CONTROL_REPLIES_MAX, FRAME_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_LIVE_MAX,
+    CHEAP_FRAMES_BURST, CONNECTION_WINDOW_BYTES, CONTROL_REPLIES_MAX, FRAME_BYTES_MAX, LATE_FRAMES_MAX,
+    LATE_FRAMES_PER_STREAM, STREAM_WINDOW_BYTES, STREAMS_LIVE_MAX,
 };
 use crate::pure::wire::hpack::FieldSink;
 use crate::stdx::prng::Prng;
@@ -547,6 +548,142 @@ fn floods_end_the_connection() {
     let mut server = Server::greeted(&[]);
     (0..=CONTROL_REPLIES_MAX as u32).for_each(|i| server.feed(&joined(&[headers(2 * i + 1, true, &[])])));
     assert!(server.connection.is_closed());
+}
+
+fn reset(stream: u32) -> Vec<u8> {
+    raw(kind::RST_STREAM, 0, stream, &[0; 4])
+}
+
+/// Refuses all streams, and has refused so many.
+fn refusing(streams: u32) -> Server {
+    let mut server = Server::greeted(&[]);
+    server.connection.refuse_streams(Some(Bound::Streams));
+    for i in 0..streams {
+        server.feed(&headers(2 * i + 1, false, &GET));
+        assert_eq!(server.verdict(), format!("reset {} 7", 2 * i + 1));
+    }
+    server
+}
+
+/// What the client has used of a bound.
+fn used(server: &mut Server, bound: &str) -> usize {
+    let levels = server.connection.levels(server.now);
+    levels.iter().find(|(name, ..)| *name == bound).expect("a bound's name").1
+}
+
+/// Frames of one kind that are taken until the connection ends.
+fn taken(server: &mut Server, frame: &[u8]) -> u32 {
+    for count in 0.. {
+        server.feed(frame);
+        if server.connection.is_closed() {
+            assert_eq!(server.verdict(), "goaway 11");
+            return count;
+        }
+        server.sent();
+    }
+    unreachable!()
+}
+
+#[test]
+fn frames_under_way_to_refused_streams_are_no_offence() {
+    const STREAMS: u32 = 30_000;
+    let mut server = refusing(STREAMS);
+    let ids = (0..STREAMS).map(|i| 2 * i + 1);
+    // More than the connection's window in all: it is given back.
+    for id in ids.clone() {
+        server.feed(&data(id, true, &[0; 200]));
+        server.sent();
+    }
+    ids.for_each(|id| server.feed(&joined(&[window_update(id, 1), reset(id)])));
+    assert_eq!((used(&mut server, "cheap_frames"), server.verdict()), (0, String::new()));
+    assert!(!server.connection.is_closed());
+}
+
+#[test]
+fn each_end_of_ours_stands_for_a_few_late_frames() {
+    type Ending = fn(&mut Server);
+    let cases: [(&str, Ending); 6] = [
+        ("refused", |server| {
+            server.connection.refuse_streams(Some(Bound::Memory));
+            server.feed(&headers(1, false, &GET));
+        }),
+        ("reset", |server| {
+            server.feed(&headers(1, false, &GET));
+            server.connection.reset(server.keys[0], Code::Cancel);
+        }),
+        ("answered before its end", |server| {
+            server.feed(&headers(1, false, &GET));
+            server.connection.send_head(server.keys[0], &[0x88], true);
+        }),
+        ("refused for its head", |server| server.feed(&headers(1, false, &[]))),
+        ("answered", |server| {
+            server.feed(&headers(1, true, &GET));
+            server.connection.send_head(server.keys[0], &[0x88], true);
+        }),
+        ("reset by the client", |server| server.feed(&joined(&[headers(1, false, &GET), reset(1)]))),
+    ];
+    for (number, (what, ending)) in cases.into_iter().enumerate() {
+        let late = if number < 4 { LATE_FRAMES_PER_STREAM } else { 0 };
+        for frame in [data(1, false, b"x"), window_update(1, 1), reset(1), headers(1, true, &[("a", "b")])] {
+            if late == 0 && matches!(frame[3], kind::DATA | kind::HEADERS) {
+                // A fault.
+                continue;
+            }
+            let mut server = Server::greeted(&[]);
+            ending(&mut server);
+            server.sent();
+            assert_eq!(taken(&mut server, &frame), late + CHEAP_FRAMES_BURST, "{what}, kind {}", frame[3]);
+        }
+    }
+}
+
+#[test]
+fn late_frames_are_bounded_whatever_was_refused() {
+    // All of them together.
+    let mut server = refusing(LATE_FRAMES_MAX);
+    assert_eq!(taken(&mut server, &data(1, false, b"x")), LATE_FRAMES_MAX + CHEAP_FRAMES_BURST);
+    // And those of a client that always has another stream refused.
+    let mut server = refusing(0);
+    let frames_each = LATE_FRAMES_PER_STREAM + 10;
+    let ended = (0..).find(|i| {
+        let id = 2 * i + 1;
+        server.feed(&joined(&[headers(id, false, &GET), data(id, false, b"x").repeat(frames_each as usize)]));
+        let closed = server.connection.is_closed();
+        if !closed {
+            server.sent();
+        }
+        closed
+    });
+    assert_eq!((ended, server.verdict().ends_with("goaway 11")), (Some(CHEAP_FRAMES_BURST / 10), true));
+}
+
+#[test]
+fn a_reset_costs_nothing_once_the_answer_is_taken() {
+    // (window of the stream, bytes sent, bytes that follow and are not taken, what the reset costs)
+    let cases = [
+        ("nothing", 1 << 20, None, 0, 1),
+        ("the head", 1 << 20, Some(0), 0, 1),
+        ("nothing of what waits", 0, Some(100), 0, 1),
+        ("all", 1 << 20, Some(1), 0, 0),
+        ("half", 1 << 20, Some(100), 100, 0),
+        ("less than what waits", 1 << 20, Some(99), 100, 1),
+        ("one byte", 1, Some(200_000), 0, 1),
+        ("a frame of many", FRAME_BYTES_MAX as u32, Some(200_000), 0, 0),
+    ];
+    for (what, window, sent, more, cost) in cases {
+        let mut server = Server::greeted(&[(setting::INITIAL_WINDOW_SIZE, window)]);
+        server.feed(&headers(1, true, &GET));
+        let key = server.keys[0];
+        if let Some(bytes) = sent {
+            server.connection.send_head(key, &[0x88], false);
+            server.connection.send_piece(key, Piece::from(vec![0; bytes]));
+            server.sent();
+            server.connection.send_piece(key, Piece::from(vec![0; more]));
+        }
+        server.feed(&reset(1));
+        assert_eq!(server.told.last().expect("it is told"), "gone 1");
+        assert_eq!(used(&mut server, "resets"), cost, "{what} was taken");
+    }
 }
 
 #[test]
