@@ -7,9 +7,9 @@ pub mod request {
     /// Bytes that a connection's long answers keep: references to records that are to be sent, and requests of those
     /// under way. Beyond: its next long answer is made when the client has taken some; short ones are made all the same.
     /// One answer may keep more, as long as its key space makes it.
-    pub const KEPT_ANSWERS_BYTES_MAX: usize = 512 * 1024;
+    pub const KEPT_ANSWERS_BYTES_MAX: usize = 384 * 1024;
     /// Requests that wait for that. Beyond: the connection's further requests are not looked at.
-    pub const WAITING_LISTS_BYTES_MAX: usize = 128 * 1024;
+    pub const WAITING_LISTS_BYTES_MAX: usize = 256 * 1024;
     /// Long answers of a connection that are made at once; a transaction's, which is made in one piece, is made alone.
     /// Beyond: they wait in the same way.
     pub const LONG_ANSWERS_MAX: u32 = 4;

@@ -22,8 +22,8 @@ use crate::pure::node::View;
 use crate::pure::session::StreamId;
 use crate::stdx::slab::Key;
 
-/// What a call that waits takes beside its message.
-const WAITING_CALL_BYTES: usize = 256;
+/// What such a call takes beside what it keeps: its places in tables, its state.
+const CALL_BYTES: usize = 512;
 
 /// The account of one connection.
 #[derive(Default)]
@@ -89,20 +89,21 @@ impl Turns {
 impl State {
     /// Bytes that it keeps for its client. `request`: those of its message, as long as that is looked at.
     fn kept_bytes(&self, request: usize) -> usize {
-        match self {
-            State::Range { walk, .. } => request + walk.kept_bytes(),
-            State::Txn { run, .. } => request + run.kept_bytes(),
-            State::RangeStream(read) => request + read.kept_bytes(),
-            State::Answering(answer) => answer.kept_bytes(),
-            State::Waiting { message } => message.len() + WAITING_CALL_BYTES,
-            State::Asked
-            | State::TimeToLive { .. }
-            | State::Renewal { .. }
-            | State::Hash { .. }
-            | State::Watch { .. }
-            | State::KeepAlive { .. }
-            | State::Health => 0,
-        }
+        CALL_BYTES
+            + match self {
+                State::Range { walk, .. } => request + walk.kept_bytes(),
+                State::Txn { run, .. } => request + run.kept_bytes(),
+                State::RangeStream(read) => request + read.kept_bytes(),
+                State::Answering(answer) => answer.kept_bytes(),
+                State::Waiting { message } => message.len(),
+                State::Asked
+                | State::TimeToLive { .. }
+                | State::Renewal { .. }
+                | State::Hash { .. }
+                | State::Watch { .. }
+                | State::KeepAlive { .. }
+                | State::Health => 0,
+            }
     }
 
     /// What it counts for among the long answers that are made at once.
