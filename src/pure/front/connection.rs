@@ -236,7 +236,9 @@ impl Front {
         if connection.session.wants_transmit() || connection.session.wants_close() {
             self.mark_dirty(connection);
         }
-        let pause = !connection.session.wants_read() || connection.is_starved;
+        // What was received and not taken comes first, so that it never grows with each occasion to receive more.
+        let session = &connection.session;
+        let pause = !session.wants_read() || session.has_unread() || connection.is_starved;
         if pause != connection.receive_paused && !connection.ended {
             connection.receive_paused = pause;
             let key = connection.key;

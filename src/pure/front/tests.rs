@@ -589,3 +589,43 @@ fn requests_of_one_connection_give_way() {
     }
     assert_eq!(lister.answered(), u64::from(GETS));
 }
+
+/// Input that came while none was taken is taken first: who asks for more than is served meets the bound of streams,
+/// and what waits does not grow with each occasion to receive more.
+#[test]
+fn input_that_waits_is_taken_before_more_is_received() {
+    const HASHES: u32 = 400;
+    let mut lister = Lister::new();
+    let (mut is_paused, mut stream, mut held) = (false, 1, 0);
+    for _ in 0..2_000 {
+        // What a socket gives in one go, when it is read.
+        if !is_paused {
+            let hashes = (0..HASHES)
+                .map(|hash| request(stream + 2 * hash, "/etcdserverpb.Maintenance/HashKV", [b"", b""], 0));
+            lister.send(&hashes.collect::<Vec<_>>().concat());
+            stream += 2 * HASHES;
+        }
+        lister.front.turn(&lister.view, lister.now);
+        // Reads go on while sends are under way.
+        let mut sends = 0;
+        for _ in 0..3 {
+            let mut transmit = Transmit::new(limits::shard::SEND_BYTES_MAX, limits::shard::SEND_PIECES_MAX);
+            while let Some(outgoing) = lister.front.poll_outgoing(&mut transmit, &mut usize::MAX.clone()) {
+                match outgoing {
+                    Outgoing::Send(_) => sends += 1,
+                    Outgoing::PauseReceive(_) => is_paused = true,
+                    Outgoing::ResumeReceive(_) => is_paused = false,
+                    Outgoing::Close(_) => unreachable!("it is refused, not cut"),
+                }
+                transmit.take();
+            }
+            lister.front.read(&lister.view);
+        }
+        for _ in 0..sends {
+            lister.front.handle_sent(lister.connection, &lister.view, lister.now);
+        }
+        held = held.max(lister.front.held_bytes());
+    }
+    assert!(lister.front.bounds_reached()[Bound::Streams as usize] > 100, "it asks for too much");
+    assert!(held < 2 * limits::http2::SERVING_BYTES_MAX + (2 << 20), "{held}");
+}

@@ -221,6 +221,14 @@ impl Session {
         }
     }
 
+    /// True if input waits that came while none was taken.
+    pub fn has_unread(&self) -> bool {
+        match &self.protocol {
+            Protocol::Http2(rpc) => rpc.has_unread(),
+            Protocol::Sniffing { .. } | Protocol::Http1(_) | Protocol::Closed => false,
+        }
+    }
+
     /// No more messages of this request for now, but for those that are on their way: their sender waits when its
     /// window is used up.
     pub fn hold_messages(&mut self, stream: StreamId) {

@@ -209,6 +209,10 @@ impl Rpc {
         true
     }
 
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
     fn read(&mut self, now: Monotonic, bytes: &[u8]) {
         let mut input = bytes;
         self.look_for_room();
