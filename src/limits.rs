@@ -8,6 +8,11 @@ pub mod request {
     /// under way. Beyond: its next long answer is made when the client has taken some; short ones are made all the same.
     /// One answer may keep more, as long as its key space makes it.
     pub const KEPT_ANSWERS_BYTES_MAX: usize = 384 * 1024;
+    /// More for a client that reads: one in so many of the bytes that it was sent in the last seconds. Beside one list of a
+    /// gigabyte, its others go on when a part of that has left.
+    pub const KEPT_ANSWERS_EARNED_PARTS: u64 = 8;
+    /// That at most.
+    pub const KEPT_ANSWERS_EARNED_BYTES_MAX: u64 = 64 << 20;
     /// Requests that wait for that. Beyond: the connection's further requests are not looked at.
     pub const WAITING_LISTS_BYTES_MAX: usize = 256 * 1024;
     /// Long answers of a connection that are made at once; a transaction's, which is made in one piece, is made alone.

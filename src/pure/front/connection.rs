@@ -51,6 +51,13 @@ pub(super) struct Connection {
     linger_until: Option<Monotonic>,
 }
 
+impl Connection {
+    /// Bytes that were given to be sent since it was last looked at.
+    pub(super) fn taken_of_late(&self) -> u64 {
+        self.sent_bytes - self.sent_seen
+    }
+}
+
 /// Connections looked at in one turn for whether they are stalled.
 const STALLED_LOOKS_PER_TURN: usize = 1_024;
 

@@ -16,7 +16,10 @@ use bytes::Bytes;
 use super::Front;
 use super::calls::{Call, State};
 use super::connection::Connection;
-use crate::limits::request::{KEPT_ANSWERS_BYTES_MAX, LONG_ANSWERS_MAX, WAITING_LISTS_BYTES_MAX};
+use crate::limits::request::{
+    KEPT_ANSWERS_BYTES_MAX, KEPT_ANSWERS_EARNED_BYTES_MAX, KEPT_ANSWERS_EARNED_PARTS, LONG_ANSWERS_MAX,
+    WAITING_LISTS_BYTES_MAX,
+};
 use crate::pure::api::rpcs::{Kind, Rpc};
 use crate::pure::node::View;
 use crate::pure::session::StreamId;
@@ -24,6 +27,8 @@ use crate::stdx::slab::Key;
 
 /// What such a call takes beside what it keeps: its places in tables, its state.
 const CALL_BYTES: usize = 512;
+/// What a client that reads nothing may be sent: its socket's buffers take it.
+const SOCKET_BYTES: u64 = 8 << 20;
 
 /// The account of one connection.
 #[derive(Default)]
@@ -76,8 +81,11 @@ impl Turns {
         self.made > 0
     }
 
-    fn has_room(&self, weight: u32) -> bool {
-        self.kept <= KEPT_ANSWERS_BYTES_MAX && self.made + weight <= LONG_ANSWERS_MAX
+    /// `taken`: bytes of answers that the client has taken of late.
+    fn has_room(&self, weight: u32, taken: u64) -> bool {
+        let earned = taken.saturating_sub(SOCKET_BYTES) / KEPT_ANSWERS_EARNED_PARTS;
+        let earned = earned.min(KEPT_ANSWERS_EARNED_BYTES_MAX) as usize;
+        self.kept <= KEPT_ANSWERS_BYTES_MAX + earned && self.made + weight <= LONG_ANSWERS_MAX
     }
 
     /// So much waits that no further request is looked at.
@@ -117,15 +125,21 @@ impl State {
     }
 }
 
+impl Connection {
+    fn has_room_for(&self, weight: u32) -> bool {
+        self.turns.has_room(weight, self.taken_of_late())
+    }
+}
+
 impl Front {
     /// True if a long answer may begin now.
     pub(super) fn may_begin(&self, connection: &Connection, state: &State) -> bool {
-        connection.turns.has_room(state.weight()) && !connection.session.is_backlogged()
+        connection.has_room_for(state.weight()) && !connection.session.is_backlogged()
     }
 
     /// The same for a transaction that lists keys, and goes through the log.
     pub(super) fn may_ask_for_lists(&self, connection: &Connection) -> bool {
-        connection.turns.has_room(LONG_ANSWERS_MAX) && !connection.session.is_backlogged()
+        connection.has_room_for(LONG_ANSWERS_MAX) && !connection.session.is_backlogged()
     }
 
     /// A request waits for its turn.
@@ -175,7 +189,7 @@ impl Front {
             return false;
         };
         let weight = if call.rpc == Rpc::Txn { LONG_ANSWERS_MAX } else { 1 };
-        connection.turns.has_room(weight) && !connection.session.is_backlogged()
+        connection.has_room_for(weight) && !connection.session.is_backlogged()
     }
 
     /// Tells the session what is kept. True if somebody who waits may go on.
@@ -183,5 +197,29 @@ impl Front {
         let (kept, is_full) = (connection.turns.kept, connection.turns.is_full());
         let was_full = connection.session.set_kept(kept.min(KEPT_ANSWERS_BYTES_MAX), is_full);
         was_full && !is_full || self.has_turn(connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_reads_may_have_more_made() {
+        let most = KEPT_ANSWERS_BYTES_MAX + KEPT_ANSWERS_EARNED_BYTES_MAX as usize;
+        for (kept, made, taken, has_room) in [
+            (KEPT_ANSWERS_BYTES_MAX, 0, 0, true),
+            (KEPT_ANSWERS_BYTES_MAX + 1, 0, 0, false),
+            (KEPT_ANSWERS_BYTES_MAX + 1, 0, SOCKET_BYTES, false),
+            (KEPT_ANSWERS_BYTES_MAX + 1, 0, SOCKET_BYTES + KEPT_ANSWERS_EARNED_PARTS, true),
+            (KEPT_ANSWERS_BYTES_MAX + 2, 0, SOCKET_BYTES + KEPT_ANSWERS_EARNED_PARTS, false),
+            (most, 0, u64::MAX, true),
+            (most + 1, 0, u64::MAX, false),
+            (0, LONG_ANSWERS_MAX - 1, 0, true),
+            (0, LONG_ANSWERS_MAX, u64::MAX, false),
+        ] {
+            let turns = Turns { kept, made, ..Turns::default() };
+            assert_eq!(turns.has_room(1, taken), has_room, "{kept} {made} {taken}");
+        }
     }
 }
