@@ -223,7 +223,7 @@ impl Front {
         message: &Bytes,
         view: &View,
     ) {
-        let may_begin = self.may_begin(connection, &state);
+        let may_begin = connection.may_make(state.weight());
         if !may_begin && matches!(state, State::RangeStream(_)) {
             // It is asked for lists that are long, and gives its first records before that is known.
             self.wait_for_turn(connection, stream, rpc, message.clone());

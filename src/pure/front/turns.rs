@@ -115,7 +115,7 @@ impl State {
     }
 
     /// What it counts for among the long answers that are made at once.
-    fn weight(&self) -> u32 {
+    pub(super) fn weight(&self) -> u32 {
         match self {
             State::Range { .. } | State::Hash { .. } => 1,
             State::Txn { .. } => LONG_ANSWERS_MAX,
@@ -126,22 +126,13 @@ impl State {
 }
 
 impl Connection {
-    fn has_room_for(&self, weight: u32) -> bool {
-        self.turns.has_room(weight, self.taken_of_late())
+    /// True if a long answer of this weight may begin now.
+    pub(super) fn may_make(&self, weight: u32) -> bool {
+        self.turns.has_room(weight, self.taken_of_late()) && !self.session.is_backlogged()
     }
 }
 
 impl Front {
-    /// True if a long answer may begin now.
-    pub(super) fn may_begin(&self, connection: &Connection, state: &State) -> bool {
-        connection.has_room_for(state.weight()) && !connection.session.is_backlogged()
-    }
-
-    /// The same for a transaction that lists keys, and goes through the log.
-    pub(super) fn may_ask_for_lists(&self, connection: &Connection) -> bool {
-        connection.has_room_for(LONG_ANSWERS_MAX) && !connection.session.is_backlogged()
-    }
-
     /// A request waits for its turn.
     pub(super) fn wait_for_turn(
         &mut self,
@@ -189,7 +180,7 @@ impl Front {
             return false;
         };
         let weight = if call.rpc == Rpc::Txn { LONG_ANSWERS_MAX } else { 1 };
-        connection.has_room_for(weight) && !connection.session.is_backlogged()
+        connection.may_make(weight)
     }
 
     /// Tells the session what is kept. True if somebody who waits may go on.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::Front;
 use super::calls::State;
 use super::connection::Connection;
+use crate::limits::request::LONG_ANSWERS_MAX;
 use crate::limits::response::WHOLE_RECORDS_MAX;
 use crate::pure::api::authorize::{Authorized, Wanted, authorize};
 use crate::pure::api::codec::{self, decode_request, decode_txn};
@@ -77,7 +78,7 @@ impl Front {
                 let call = self.new_call(connection.key, stream, rpc, state);
                 self.wish(call, ask);
             }
-            Ok(Done::AskForLists(_)) if !self.may_ask_for_lists(connection) => {
+            Ok(Done::AskForLists(_)) if !connection.may_make(LONG_ANSWERS_MAX) => {
                 self.wait_for_turn(connection, stream, rpc, message.clone());
             }
             Ok(Done::AskForLists(ask)) => {
